@@ -1,0 +1,34 @@
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: setup test demo lint types check clean
+.DEFAULT_GOAL := help
+
+help:  ## Show the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(BIN)/.ready  ## Create .venv with pinned dependencies
+
+$(BIN)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $@
+
+test: setup  ## Run the tests
+	HF_HUB_OFFLINE=1 $(BIN)/pytest
+
+demo: setup  ## Generate nine small datasets and run the whole pipeline on them
+	$(BIN)/loraloom demo
+
+lint: setup  ## Lint and check formatting and imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: setup  ## Check types
+	$(BIN)/mypy
+
+check: lint types test  ## Everything but the demo
+
+clean:  ## Remove the environment and local runs
+	rm -rf .venv .loraloom

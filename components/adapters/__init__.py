@@ -1,0 +1,1 @@
+"""QLoRA training of a group, and boosters on top of it."""

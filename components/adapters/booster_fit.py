@@ -1,0 +1,113 @@
+"""Fit one booster: a step made from stored features (`linear`), or a short fine-tune (`trained`)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from peft import PeftModel
+
+from components.adapters.boosting import dual_coefficients, margin_of, residuals
+from components.artifacts import Artifact, digest_of
+from components.examples import Examples, collate, length_batches
+from components.inputs import Prepared
+from components.language_model import Base, answer_logits, margins, save_adapter
+from components.on_demand import OnDemand
+from components.step import Step
+from components.tables import read_features
+from components.training import Material, Recipe, fit
+
+if TYPE_CHECKING:
+    from components.adapters.boost import Group
+
+
+def fit_booster(
+    step: Step, work: OnDemand, prepared: Prepared, theta: Artifact, group: "Group", folder: Path
+) -> dict[str, Any]:
+    """Write the booster's PEFT folder; returns its facts (method, curve, flops)."""
+    fitter = _linear if step.config.boosting.method == "linear" else _trained
+    model, facts = fitter(step, work, prepared, theta, group)
+    save_adapter(model, folder, work.base)
+    step.flops += facts["flops"]
+    return {"method": step.config.boosting.method, "curve": [], **facts}
+
+
+def _linear(
+    step: Step, work: OnDemand, prepared: Prepared, theta: Artifact, group: "Group"
+) -> tuple[PeftModel, dict[str, Any]]:
+    tables = {name: read_features(group.features[name].folder, "train") for name in group.members}
+    margin = [margin_of(group.logits[name, "train"], group.start[name, "train"].label) for name in group.members]
+    coefficients, ridge = dual_coefficients(
+        np.concatenate([tables[name].features for name in group.members]),
+        residuals(np.concatenate(margin)),
+        np.concatenate([np.full(len(rows), 1 / len(rows)) for rows in margin]),
+        step.config.seed,
+    )
+    examples = [_rows(work, prepared, name, tables[name].row) for name in group.members]
+    model = work.trainable(theta.folder)
+    parts = np.split(coefficients, np.cumsum([len(rows) for rows in margin])[:-1])
+    step_along(model, work.base, examples, parts, step.config.gradients.batch_tokens)
+    return model, {"ridge": ridge, "flops": work.cost(model).training(*work.spent(examples))}
+
+
+def step_along(
+    model: PeftModel, base: Base, examples: Sequence[Examples], coefficients: Sequence[np.ndarray], batch_tokens: int
+) -> None:
+    """Move the adapter by ``sum_i a_i grad h_i``, the gradients taken where it stands.
+
+    Args:
+        examples: of several datasets.
+        coefficients: a, one array [M] a dataset.
+    """
+    model.eval()
+    model.zero_grad()
+    for part, weights in zip(examples, coefficients, strict=True):
+        for index in length_batches(part.ids, batch_tokens):
+            batch = collate([(part, int(i)) for i in index]).to(base.device)
+            h = margins(answer_logits(model, batch), batch.label)
+            (h * torch.from_numpy(weights[index]).to(h)).sum().backward()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad and parameter.grad is not None:
+                parameter.add_(parameter.grad)
+    model.zero_grad()
+
+
+def _trained(
+    step: Step, work: OnDemand, prepared: Prepared, theta: Artifact, group: "Group"
+) -> tuple[PeftModel, dict[str, Any]]:
+    """A fine-tune from theta* with what the group adds already as offset, on the rows features were taken of."""
+    settings = step.config.training
+    material = []
+    for name in group.members:
+        train, validation = group.start[name, "train"], group.start[name, "validation"]
+        material.append(
+            Material(
+                _rows(work, prepared, name, train.row),
+                work.examples(prepared[name], "validation"),
+                (group.logits[name, "train"] - train.logits).astype(np.float32),
+                (group.logits[name, "validation"] - validation.logits).astype(np.float32),
+            )
+        )
+    recipe = Recipe(
+        epochs=settings.epochs,
+        learning_rate=settings.learning_rate,
+        batch_size=settings.batch_size,
+        seed=step.config.seed,
+        warmup_ratio=settings.warmup_ratio,
+        weight_decay=settings.weight_decay,
+        patience=settings.patience,
+    )
+    model = work.trainable(theta.folder)
+    job = digest_of(
+        [theta.digest, group.name, [float(part.offset.sum()) for part in material if part.offset is not None]]
+    )
+    fitted = fit(model, work.base, material, recipe, step.store, job[:32], step.progress)
+    return model, {"curve": fitted.curve, "flops": work.cost(model).training(fitted.tokens, fitted.squared)}
+
+
+def _rows(work: OnDemand, prepared: Prepared, name: str, row: np.ndarray) -> Examples:
+    """The training examples with the given row ids, in that order (both are ascending)."""
+    examples = work.examples(prepared[name], "train")
+    return examples.take(np.flatnonzero(np.isin(examples.row, row)))

@@ -1,0 +1,51 @@
+"""How far an adapter is from theta*, as published: the weight change it makes by the norm of the base's weights."""
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from transformers.pytorch_utils import Conv1D
+
+from components.language_model import Base
+
+WEIGHTS = "adapter_model.safetensors"
+
+
+def relative_distance(adapter: Path, start: Path, base: Base) -> float:
+    """``|| s (B A - B* A*) ||_F / || W ||_F`` over all adapted layers, W the whole base model.
+
+    Args:
+        adapter, start: PEFT folders of the same shape.
+    """
+    scaling = _scaling(adapter)
+    ours, theirs = load_file(adapter / WEIGHTS), load_file(start / WEIGHTS)
+    change = 0.0
+    for name, b in ours.items():
+        if name.endswith("lora_B.weight"):
+            pair = name.replace("lora_B", "lora_A")
+            # B A - B* A* is a product of two thin matrices: its norm needs no matrix of the layer's size.
+            left = torch.cat([b, -theirs[name]], dim=1).double()
+            right = torch.cat([ours[pair], theirs[pair]], dim=0).double()
+            change += float(((left.T @ left) * (right @ right.T)).sum()) * scaling**2
+    return float(max(change, 0.0) ** 0.5 / _norm(base))
+
+
+def _scaling(folder: Path) -> float:
+    from peft import LoraConfig
+
+    settings = LoraConfig.from_pretrained(str(folder))
+    return float(settings.lora_alpha / settings.r)
+
+
+def _norm(base: Base) -> float:
+    """Frobenius norm of the base's weights, dequantized where they are packed."""
+    total = 0.0
+    for module in base.model.modules():
+        if isinstance(module, torch.nn.Linear | torch.nn.Embedding | Conv1D):
+            weight = module.weight
+            if hasattr(weight, "quant_state"):
+                from bitsandbytes.functional import dequantize_4bit
+
+                weight = dequantize_4bit(weight.data, weight.quant_state)
+            total += float(weight.detach().double().square().sum())
+    return total**0.5

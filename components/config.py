@@ -1,0 +1,245 @@
+"""The settings of a run, as types.
+
+One YAML file becomes one :class:`RunConfig` (``config_file.py`` reads it). Every model refuses unknown keys, so a
+misspelt setting is an error rather than a silent default. Nothing here imports torch: a config is checked in
+milliseconds, before anything heavy is loaded.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+Positive = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(gt=0, le=1)]
+
+
+class Section(BaseModel):
+    """A part of the config: unknown keys are errors, values never change after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelConfig(Section):
+    """The frozen base model."""
+
+    id: str = Field(min_length=1, description="Hub id, or a local folder in transformers layout.")
+    revision: str | None = Field(None, description="Commit of a hub model; pin it. Not used for a local folder.")
+    quantization: Literal["nf4", "none"] = Field("nf4", description="nf4: 4-bit bitsandbytes, double-quantized.")
+    dtype: Literal["bfloat16", "float32"] = Field("bfloat16", description="Compute type of the base model.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: cuda where there is one.")
+    max_length: Positive = Field(512, description="Tokens a prompt; longer texts are cut and counted.")
+    trust_remote_code: bool = Field(False, description="Run code shipped with the model. Read it first.")
+
+
+class LoraConfig(Section):
+    """The adapter's shape. All adapters of a run share it."""
+
+    rank: Positive = 16
+    alpha: Positive = 32
+    dropout: float = Field(0.0, ge=0, lt=1)
+    targets: str | list[str] = Field("all-linear", description="Module names as PEFT takes them.")
+
+
+class DatasetConfig(Section):
+    """One labelled task. Give exactly one of ``path`` and ``hub``."""
+
+    name: Name
+    path: str | None = Field(None, description="File or folder (JSONL, CSV, Parquet, saved HF dataset) or s3://prefix.")
+    hub: str | None = Field(None, description="Hugging Face dataset id.")
+    revision: str | None = Field(None, description="Commit of a hub dataset.")
+    subset: str | None = Field(None, description="Configuration name of a hub dataset.")
+    text: str = Field("text", description="Field with the text.")
+    text_pair: str | None = Field(None, description="Field with the second text of a pair.")
+    label: str = Field("label", description="Field with the label.")
+    prompt: str | None = Field(None, description="Completion datasets: field with the prompt.")
+    response: str | None = Field(None, description="Completion datasets: field with the response.")
+    template: str | None = Field(None, description="Prompt with {field} in braces. Default: the texts, then 'Answer:'.")
+    labels: list[str] | dict[str, str] | None = Field(None, description="Labels, or label -> word the model answers.")
+    metric: Literal["accuracy", "macro_f1"] = "accuracy"
+    splits: dict[Literal["train", "validation", "test"], str] | None = Field(
+        None, description="Published split names or file stems where they differ from train, validation, test."
+    )
+    max_rows: dict[Literal["train", "validation", "test"], Positive] | None = Field(
+        None, description="At most so many rows a split, sampled by a hash of the row."
+    )
+    on_bad_rows: Literal["error", "drop"] = "error"
+
+    @property
+    def is_completion(self) -> bool:
+        """Whether records are (prompt, response) rather than (text, label)."""
+        return self.response is not None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "DatasetConfig":
+        if (self.path is None) == (self.hub is None):
+            raise ValueError("give exactly one of 'path' and 'hub'")
+        if (self.prompt is None) != (self.response is None):
+            raise ValueError("a completion dataset needs both 'prompt' and 'response'")
+        return self
+
+
+class WarmStartConfig(Section):
+    """The brief multi-task pass that makes theta*."""
+
+    epochs: float = Field(1.0, ge=0, description="0: the raw initialisation (estimates there say little).")
+    samples_per_dataset: Positive = 400
+    learning_rate: float | None = Field(None, gt=0, description="Default: training.learning_rate.")
+    renew: bool = Field(False, description="Make a new theta* although a usable one exists.")
+
+
+class GradientsConfig(Section):
+    """Per-sample gradients and their projection."""
+
+    dim: Positive = Field(400, description="Numbers a sample is projected to.")
+    samples_per_dataset: Positive | Literal["auto"] = Field(
+        "auto", description="auto: warm start and extraction within 5 % of training's FLOPs, at least 200 rows."
+    )
+    projection: Literal["count_sketch", "rademacher"] = "count_sketch"
+    batch_tokens: Positive = Field(4096, description="Tokens a batch, padding included.")
+    datasets_per_shard: Positive = Field(8, description="Datasets a pod extracts, one shard after the other.")
+
+
+class SurrogateConfig(Section):
+    """Which subsets are estimated. Up to ``exhaustive_up_to`` datasets, all of them."""
+
+    subsets: Positive = 400
+    subset_size: Share = Field(0.3, description="Share of the datasets in a sampled subset.")
+    pair_coverage: Positive = Field(5, description="Every pair of datasets is in at least so many subsets.")
+    exhaustive_up_to: int = Field(12, ge=1, le=14)
+    lambdas: list[Annotated[float, Field(gt=0)]] = Field(
+        [1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001],
+        min_length=1,
+        description="Regularisation path, in units of the mean squared feature norm, largest first.",
+    )
+
+
+class PartitionConfig(Section):
+    """How datasets become groups."""
+
+    groups: Positive | Literal["auto"] = "auto"
+    max_groups: Positive = Field(10, description="Upper end of the curve over m that 'auto' looks at.")
+    bootstrap: Positive = Field(200, description="Resamples of the validation rows behind standard errors.")
+
+
+class TrainingConfig(Section):
+    """How a group's adapter is trained."""
+
+    epochs: Positive = 3
+    learning_rate: float = Field(2e-4, gt=0)
+    batch_size: Positive = 16
+    warmup_ratio: float = Field(0.05, ge=0, lt=1)
+    weight_decay: float = Field(0.0, ge=0)
+    size_exponent: float = Field(0.0, ge=0, le=1, description="0: datasets equally often; 1: in proportion to size.")
+    patience: Positive = Field(1, description="Epochs without a better validation loss before stopping.")
+    gradient_checkpointing: bool = False
+
+
+class BoostingConfig(Section):
+    """Boosters on top of a group's adapter."""
+
+    steps: int = Field(1, ge=0, le=5)
+    method: Literal["linear", "trained"] = "linear"
+    shrinkage: Share = Field(0.5, description="eta in z_g <- z_g + eta (z_b - z*).")
+
+
+class EnsembleConfig(Section):
+    """Weights, baselines and evaluation."""
+
+    baselines: list[Literal["multitask", "per_dataset"]] = ["multitask"]
+    bootstrap: Positive = 1000
+
+
+class RegistryConfig(Section):
+    """When a new ensemble becomes the champion."""
+
+    promote: Literal["if_better", "manual"] = "if_better"
+    margin: float = Field(0.005, ge=0, description="How much worse the paired lower bound may be, as a share.")
+    floor: float = Field(0.03, ge=0, description="No dataset may lose more than this, as a share.")
+
+
+class TrackingConfig(Section):
+    """Where MLflow is. null: a sqlite file and a folder beside the run."""
+
+    uri: str | None = None
+    experiment: str | None = Field(None, description="Default: the run's name.")
+
+
+class StorageConfig(Section):
+    """Where artifacts live. null: a folder beside the run; s3://bucket/prefix in production."""
+
+    uri: str | None = None
+    endpoint_url: str | None = None
+    region: str | None = None
+    addressing: Literal["auto", "path", "virtual"] = "auto"
+    ca_bundle: str | None = None
+    kms_key: str | None = None
+
+
+class ImagesConfig(Section):
+    """Container images of the steps."""
+
+    registry: str | None = None
+    tag: str | None = None
+
+
+class StepResources(Section):
+    """What one step asks of a cluster."""
+
+    cpu: str | None = None
+    memory: str | None = None
+    gpus: int = Field(0, ge=0)
+
+
+class ScheduleConfig(Section):
+    """When the cluster retrains by itself."""
+
+    cron: str
+
+
+Step = Literal["prepare", "warm_start", "extract", "estimate", "partition", "train", "boost", "weigh", "evaluate"]
+
+
+class RunConfig(Section):
+    """Everything a run needs to know. Only ``model`` and ``datasets`` have no default."""
+
+    name: Name = "loraloom"
+    seed: int = Field(0, ge=0)
+    model: ModelConfig
+    lora: LoraConfig = LoraConfig()
+    datasets: list[DatasetConfig] = Field(min_length=1)
+    warm_start: WarmStartConfig = WarmStartConfig()
+    gradients: GradientsConfig = GradientsConfig()
+    surrogate: SurrogateConfig = SurrogateConfig()
+    partition: PartitionConfig = PartitionConfig()
+    training: TrainingConfig = TrainingConfig()
+    boosting: BoostingConfig = BoostingConfig()
+    ensemble: EnsembleConfig = EnsembleConfig()
+    registry: RegistryConfig = RegistryConfig()
+    tracking: TrackingConfig = TrackingConfig()
+    storage: StorageConfig = StorageConfig()
+    images: ImagesConfig = ImagesConfig()
+    resources: dict[Step, StepResources] = {}
+    schedule: ScheduleConfig | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "RunConfig":
+        names = [dataset.name for dataset in self.datasets]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"dataset names must differ; used more than once: {', '.join(twice)}")
+        groups = self.partition.groups
+        if groups != "auto" and groups > len(names):
+            raise ValueError(f"partition.groups is {groups}, but there are only {len(names)} datasets")
+        return self
+
+    def dataset(self, name: str) -> DatasetConfig:
+        """The settings of the dataset called ``name``.
+
+        Raises:
+            KeyError: there is no such dataset.
+        """
+        for dataset in self.datasets:
+            if dataset.name == name:
+                return dataset
+        raise KeyError(name)

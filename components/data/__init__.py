@@ -1,0 +1,1 @@
+"""The prepare step: read, validate and split one dataset."""

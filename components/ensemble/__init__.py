@@ -1,0 +1,1 @@
+"""Weights of the ensemble, its evaluation, and the report."""

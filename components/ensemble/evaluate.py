@@ -1,0 +1,192 @@
+"""The step `evaluate`: every method on the test rows, what it cost, and the report."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from components import tracking
+from components.adapter_log import dataset_use
+from components.artifacts import Artifact, load
+from components.ensemble.compare import Comparison, compare
+from components.ensemble.figures import draw_figures
+from components.ensemble.metrics import Scored, average, intervals, score
+from components.ensemble.outputs import ensemble_logits, group_logits, has_logits, start_logits
+from components.ensemble.report import render_report
+from components.inputs import BASE, Prepared, read_datasets
+from components.label_logits import passed_logits
+from components.paired import common_rows
+from components.step import Step, read_records, read_references
+from components.summary import assemble
+from components.tables import Logits, read_logits, write_logits
+
+METHODS = ("base", "start", "multitask", "per_dataset", "group", "ensemble")
+Predictions = dict[str, dict[str, Logits]]  # method -> dataset -> test logits
+
+
+def run(
+    config: str,
+    run_name: str,
+    context: str,
+    datasets: Path,
+    partition: Path,
+    features: list[Path],
+    adapters: list[Path],
+    boosters: list[Path],
+    weights: Path,
+    evaluation: Path,
+    report: Path,
+) -> dict[str, float]:
+    """Evaluate; pass on ``evaluation`` (summary, test logits of the ensemble, report, figures) and write the report.
+
+    Returns:
+        The averages over datasets by method, for the pipeline's metrics.
+    """
+    with Step("evaluate", config, run_name) as step:
+        prepared = read_datasets(step, read_references(datasets))
+        references = read_references(features) | read_references(adapters) | read_references(boosters)
+        groups: list[list[str]] = step.load(read_references(partition), "partition").facts["groups"]
+        weighed = step.load(read_references(weights), "weights")
+        champion = json.loads(context)["champion"]
+        used = {label: key for label, key in references.items() if label.startswith("logits/") and "/test" in label}
+        inputs = {
+            "logits": dict(sorted(used.items())),
+            "weights": weighed.digest,
+            "champion": champion.get("predictions"),
+            "resamples": step.config.ensemble.bootstrap,
+            "metrics": {dataset.name: dataset.metric for dataset in prepared.datasets},
+            "seed": step.config.seed,
+        }
+
+        def write(folder: Path) -> dict[str, Any]:
+            predictions = _predictions(step, references, prepared, groups, weighed)
+            for name, table in predictions["ensemble"].items():
+                write_logits(folder, name, table)
+            return _evaluated(step, prepared, predictions, champion)
+
+        made = step.obtain("evaluation", "evaluation", inputs, write)
+        summary = assemble(step.store, run_name, step.config) | made.facts
+        step.facts = {"evaluation": made.facts}
+        figures = draw_figures(summary)
+        page = render_report(summary, figures)
+        report.parent.mkdir(parents=True, exist_ok=True)
+        report.write_text(page)
+        _log(step, json.loads(context)["run_id"], summary, page, {name: one.png for name, one in figures.items()})
+        client = tracking.connect(str(step.config.tracking.uri))
+        uses = [dataset_use(step, prepared, name, "evaluation") for name in prepared.names]
+        tracking.log_datasets(client, json.loads(context)["run_id"], uses)
+        step.pass_on(evaluation)
+        return {method: made.facts["average"][method]["metric"]["value"] for method in made.facts["methods"]}
+
+
+def _predictions(
+    step: Step, references: dict[str, str], prepared: Prepared, groups: list[list[str]], weighed: Artifact
+) -> Predictions:
+    """Test logits by method and dataset."""
+    out: Predictions = {method: {} for method in METHODS}
+    for dataset in prepared.datasets:
+        name = dataset.name
+        start = start_logits(step, references, name, "test")
+        stacked = np.stack([group_logits(step, references, f"group-{k}", name, "test") for k in range(len(groups))])
+        own = next(k for k, group in enumerate(groups) if name in group)
+        weights = np.array(weighed.facts["rows"][name]["weights"])
+        out["base"][name] = passed_logits(step, references, BASE, name, "test")
+        out["start"][name] = start
+        for method, model in (("multitask", "multitask"), ("per_dataset", f"only-{name}")):
+            # A baseline whose datasets are a group's has no adapter of its own.
+            same = prepared.names if method == "multitask" else [name]
+            model = next((f"group-{k}" for k, group in enumerate(groups) if sorted(group) == sorted(same)), model)
+            asked = method in step.config.ensemble.baselines
+            if asked and has_logits(references, model, name, "test"):
+                out[method][name] = passed_logits(step, references, model, name, "test")
+        out["group"][name] = Logits(start.row, stacked[own].astype(np.float32), start.label)
+        mixed = ensemble_logits(start.logits.astype(np.float64), stacked, weights)
+        out["ensemble"][name] = Logits(start.row, mixed.astype(np.float32), start.label)
+    return {method: tables for method, tables in out.items() if tables}
+
+
+def _evaluated(step: Step, prepared: Prepared, predictions: Predictions, champion: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of the summary that only depends on predictions."""
+    resamples, seed = step.config.ensemble.bootstrap, step.config.seed
+    metric: dict[str, Any] = {dataset.name: dataset.metric for dataset in prepared.datasets}
+    loss: dict[str, Any] = dict.fromkeys(metric, "cross_entropy")
+    scored = {method: _scored(tables) for method, tables in predictions.items()}
+    results: dict[str, dict[str, Any]] = {name: {} for name in metric}
+    averages = {}
+    for done, (method, by_dataset) in enumerate(scored.items()):
+        for name, one in by_dataset.items():
+            found = intervals(one, resamples=resamples, seed=seed, stream=name)
+            results[name][method] = {kind: asdict(value) for kind, value in found.items()}
+        averages[method] = {
+            "metric": asdict(average(by_dataset, metric, resamples=resamples, seed=seed)),
+            "cross_entropy": asdict(average(by_dataset, loss, resamples=resamples, seed=seed)),
+        }
+        step.progress(done + 1, len(scored), method)
+    comparisons = [
+        _told(baseline, compare(scored["ensemble"], scored[baseline], metric, resamples=resamples, seed=seed))
+        for baseline in ("multitask", "per_dataset")
+        if baseline in scored
+    ]
+    if champion.get("predictions"):
+        comparisons += _against_champion(step, predictions["ensemble"], champion["predictions"], metric)
+    return {"methods": list(scored), "results": results, "average": averages, "comparisons": comparisons}
+
+
+def _scored(tables: Mapping[str, Logits]) -> dict[str, Scored]:
+    return {name: score(table.row, table.logits, table.label) for name, table in tables.items()}
+
+
+def _told(baseline: str, comparison: Comparison) -> dict[str, Any]:
+    def flat(interval: Any) -> dict[str, float]:
+        return {"difference": interval.value, "low": interval.low, "high": interval.high}
+
+    by_dataset = {name: flat(interval) for name, interval in comparison.by_dataset.items()}
+    return {
+        "baseline": baseline,
+        **flat(comparison.difference),
+        "p_value": comparison.p_value,
+        "by_dataset": by_dataset,
+    }
+
+
+def _against_champion(step: Step, ours: dict[str, Logits], key: str, metric: dict[str, Any]) -> list[dict[str, Any]]:
+    """The comparison with the champion on the test rows both have seen, with the labels those rows have now."""
+    folder = load(step.store, key).folder
+    theirs = {name: read_logits(folder, name) for name in ours if (folder / f"{name}.safetensors").is_file()}
+    shared = common_rows({n: t.row for n, t in ours.items()}, {n: t.row for n, t in theirs.items()})
+    pairs = {}
+    for name, (mine, other) in shared.items():
+        a, b = ours[name], theirs[name]
+        if a.logits.shape[1] == b.logits.shape[1]:
+            pairs[name] = (
+                score(a.row[mine], a.logits[mine], a.label[mine]),
+                score(b.row[other], b.logits[other], a.label[mine]),
+            )
+    if not pairs:
+        return []
+    new, old = ({name: pair[side] for name, pair in pairs.items()} for side in (0, 1))
+    kinds = {name: metric[name] for name in pairs}
+    found = compare(new, old, kinds, resamples=step.config.ensemble.bootstrap, seed=step.config.seed)
+    return [_told("champion", found)]
+
+
+def _log(step: Step, run_id: str, summary: dict[str, Any], page: str, figures: dict[str, bytes]) -> None:
+    """Averages, results, report and figures under the parent run; affinity, partition and weights with digests."""
+    client = tracking.connect(str(step.config.tracking.uri))
+    numbers = {f"average.{m}": entry["metric"]["value"] for m, entry in summary["average"].items()}
+    for name, methods in summary["results"].items():
+        for method, found in methods.items():
+            numbers |= {f"{name}.{method}.{kind}": value["value"] for kind, value in found.items()}
+    tracking.log_metrics(client, run_id, numbers)
+    client.log_text(run_id, page, "report.html")
+    client.log_dict(run_id, summary, "summary.json")
+    for name, png in figures.items():
+        tracking.log_bytes(client, run_id, png, f"figures/{name}.png")
+    for record in read_records(step.store, step.run_name):
+        for label in ("affinity", "partition", "weights"):
+            if label in record["artifacts"]:
+                artifact = load(step.store, record["artifacts"][label]["key"])
+                tracking.log_folder(client, run_id, artifact.folder, label, artifact.digest)

@@ -1,0 +1,1 @@
+"""Per-sample gradients of the margin at theta*, projected to a few hundred numbers."""

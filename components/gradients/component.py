@@ -1,0 +1,34 @@
+"""The KFP components of `warm_start` and `extract`."""
+
+from kfp import dsl
+
+from components.image import IMAGE
+
+
+@dsl.component(base_image=IMAGE, packages_to_install=[], install_kfp_package=False)
+def warm_start(
+    config: str, run_name: str, context: str, datasets: dsl.Input[dsl.Dataset], start: dsl.Output[dsl.Model]
+) -> None:
+    """Find or make theta*."""
+    from pathlib import Path
+
+    from components.gradients.warm_start import run
+
+    run(config, run_name, context, Path(datasets.path), Path(start.path))
+
+
+@dsl.component(base_image=IMAGE, packages_to_install=[], install_kfp_package=False)
+def extract(
+    config: str,
+    run_name: str,
+    shard: str,
+    datasets: dsl.Input[dsl.Dataset],
+    start: dsl.Input[dsl.Model],
+    features: dsl.Output[dsl.Artifact],
+) -> None:
+    """Features of a shard of datasets, and the logits of base and theta*."""
+    from pathlib import Path
+
+    from components.gradients.extract import run
+
+    run(config, run_name, Path(datasets.path), Path(start.path), shard, Path(features.path))

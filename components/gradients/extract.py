@@ -1,0 +1,99 @@
+"""The step `extract`: features of a shard of datasets, and the logits everything later starts from."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from components.artifacts import Artifact
+from components.inputs import BASE, START, outputs_digest, read_datasets
+from components.label_logits import obtain_logits
+from components.prepared import PreparedDataset, SplitName
+from components.sampling import feature_rows, sample_rows
+from components.step import Step, read_references
+from components.tables import write_features
+
+if TYPE_CHECKING:
+    from components.on_demand import OnDemand
+
+
+def run(config: str, run_name: str, datasets: Path, start: Path, shard: str, features: Path) -> None:
+    """Extract the datasets named in ``shard``, a JSON list.
+
+    Passed on for each dataset: ``features/<name>`` (training and validation rows at theta*), logits at theta* of the
+    rows features were taken of and of the validation and test split, and logits of the bare base on the test split.
+    """
+    from components.on_demand import OnDemand
+
+    names = json.loads(shard)
+    with Step("extract", config, run_name, part="+".join(names)[:60]) as step:
+        references = read_references(datasets)
+        prepared = read_datasets(step, {name: references[name] for name in names})
+        theta = step.load(read_references(start), START)
+        work = OnDemand(step)
+        for done, dataset in enumerate(prepared.datasets):
+            step.progress(done, len(names), dataset.name)
+            _features(step, work, dataset, prepared.digests[dataset.name], theta)
+            _logits(step, work, dataset, theta)
+        step.pass_on(features)
+
+
+def _features(step: Step, work: "OnDemand", dataset: PreparedDataset, digest: str, theta: Artifact) -> None:
+    from components.gradients.per_sample import projected_gradients
+    from components.gradients.projection import Projection
+
+    settings, seed, rows = step.config.gradients, step.config.seed, _rows(step, dataset)
+    inputs = {
+        "outputs": outputs_digest(step, theta.digest),
+        "dataset": digest,
+        "dim": settings.dim,
+        "projection": settings.projection,
+        "rows": rows,
+        "seed": seed,
+    }
+
+    def write(folder: Path) -> dict[str, int]:
+        model = work.adapter(theta.folder)
+        projection = Projection(settings.dim, seed, settings.projection, work.base.device)
+        flops = 0
+        for split in ("train", "validation"):
+            examples = work.examples(dataset, split)
+            examples = examples.take(sample_rows(examples.row, rows, seed))
+            table = projected_gradients(model, work.base, examples, projection, settings.batch_tokens)
+            write_features(folder, split, table)
+            flops += work.cost(model).gradients(*work.spent([examples]))
+        step.flops += flops
+        return {"flops": flops}
+
+    step.obtain(f"features/{dataset.name}", "features", inputs, write)
+
+
+def _logits(step: Step, work: "OnDemand", dataset: PreparedDataset, theta: Artifact) -> None:
+    row = dataset.splits["train"].row
+    sampled = sample_rows(row, _rows(step, dataset), step.config.seed)
+    wanted: list[tuple[SplitName, str, Path | None]] = [
+        ("train", START, theta.folder),
+        ("validation", START, theta.folder),
+        ("test", START, theta.folder),
+        ("test", BASE, None),
+    ]
+    for split, model, folder in wanted:
+        obtain_logits(
+            step,
+            outputs_digest(step, theta.digest if folder else None),
+            dataset,
+            split,
+            work.logits(folder, dataset, split),
+            model=model,
+            index=sampled if split == "train" else None,
+        )
+
+
+def _rows(step: Step, dataset: PreparedDataset) -> int:
+    """How many rows of a split get features."""
+    config = step.config
+    return feature_rows(
+        config.gradients.samples_per_dataset,
+        len(dataset.splits["train"].row),
+        config.training.epochs,
+        config.warm_start.samples_per_dataset if config.warm_start.epochs else 0,
+    )

@@ -1,0 +1,67 @@
+"""Random projections of adapter gradients whose matrix never exists.
+
+Count-sketch (Charikar, Chen and Farach-Colton 2002; as feature hashing, Weinberger et al. 2009): every coordinate of
+the adapter is added, with a random sign, to one of ``dim`` numbers. Inner products are kept in expectation and the
+cost is one addition a coordinate. Bucket and sign are a hash of (seed, parameter name, position), so any process
+reproduces any row. The dense Rademacher projection of the paper is there to compare with: it costs ``dim`` times more.
+"""
+
+import hashlib
+from typing import Literal
+
+import numpy as np
+import torch
+
+RADEMACHER_CHUNK = 4096  # coordinates whose signs exist at one time: 4096 x dim floats
+
+
+class Projection:
+    """Project gradients, parameter by parameter, into one vector a sample.
+
+    Args:
+        dim: length of the projected vectors.
+        seed: equal seeds give equal projections in every process and on every machine.
+    """
+
+    def __init__(self, dim: int, seed: int, kind: Literal["count_sketch", "rademacher"], device: torch.device) -> None:
+        self.dim, self.seed, self.kind, self.device = dim, seed, kind, device
+        self._sketches: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def add(self, name: str, gradient: torch.Tensor, out: torch.Tensor) -> None:
+        """Add the projection of one parameter's gradients, [B, p], to ``out``, [dim, B]."""
+        if self.kind == "count_sketch":
+            bucket, sign = self._sketch(name, gradient.shape[1])
+            out.index_add_(0, bucket, gradient.T * sign[:, None])
+            return
+        key, scale = parameter_key(self.seed, name), self.dim**-0.5
+        for start in range(0, gradient.shape[1], RADEMACHER_CHUNK):
+            part = gradient[:, start : start + RADEMACHER_CHUNK]
+            cells = np.arange(start * self.dim, (start + part.shape[1]) * self.dim, dtype=np.uint64)
+            signs = _signs(mix(cells, key)).reshape(part.shape[1], self.dim)
+            out.add_((part @ torch.from_numpy(signs).to(self.device)).T, alpha=scale)
+
+    def _sketch(self, name: str, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+        if name not in self._sketches:
+            hashed = mix(np.arange(size, dtype=np.uint64), parameter_key(self.seed, name))
+            bucket = ((hashed >> np.uint64(32)) % np.uint64(self.dim)).astype(np.int64)
+            pair = torch.from_numpy(bucket).to(self.device), torch.from_numpy(_signs(hashed)).to(self.device)
+            self._sketches[name] = pair
+        return self._sketches[name]
+
+
+def parameter_key(seed: int, name: str) -> np.uint64:
+    """A 64-bit key of a parameter: the start of sha256 over seed and name."""
+    return np.uint64(int.from_bytes(hashlib.sha256(f"{seed}:{name}".encode()).digest()[:8], "little"))
+
+
+def mix(position: np.ndarray, key: np.uint64) -> np.ndarray:
+    """The SplitMix64 finaliser (Steele, Lea and Flood 2014) over key + position: one 64-bit hash a position."""
+    with np.errstate(over="ignore"):
+        value = (position + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15) + key
+        value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return value ^ (value >> np.uint64(31))
+
+
+def _signs(hashed: np.ndarray) -> np.ndarray:
+    return np.where(hashed & np.uint64(1), 1.0, -1.0).astype(np.float32)

@@ -1,0 +1,151 @@
+"""The step `warm_start`: theta*, where every gradient is taken and every adapter begins.
+
+At the raw initialisation LoRA's B is zero and first-order estimates say nothing, so the default is one brief pass over
+a sample of every dataset (GradEx's meta-initialisation). theta* is pinned: while base model, LoRA settings, recipe and
+templates stay the same, a later run takes the one there is, so that features and adapters stay valid, unless too many
+datasets are new or a new one is not understood at all there.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from components.artifacts import Artifact, digest_of, load
+from components.base_model import model_inputs
+from components.inputs import START, Prepared, outputs_digest, read_datasets
+from components.label_logits import obtain_logits
+from components.prepared import PreparedDataset
+from components.sampling import sample_rows
+from components.step import Step, read_references
+
+if TYPE_CHECKING:
+    from components.on_demand import OnDemand
+    from components.training import Material
+
+NEW_SHARE = 1 / 3  # more new datasets than this, and theta* is made anew
+KIND = "start"
+
+
+def run(config: str, run_name: str, context: str, datasets: Path, start: Path) -> None:
+    """Find the pinned theta* or make one; pass it on as ``start`` with its validation logits."""
+    from components.on_demand import OnDemand
+
+    with Step("warm_start", config, run_name) as step:
+        prepared = read_datasets(step, read_references(datasets))
+        work = OnDemand(step)
+        theta = _pinned(step, prepared, work, json.loads(context)["champion"].get("start", ""))
+        if theta is None:
+            theta = _make(step, prepared, OnDemand(step))
+        step.made[START] = theta
+        step.facts = {"theta": theta.digest, "made_from": theta.facts["datasets"]}
+        step.pass_on(start)
+
+
+def recipe(step: Step) -> dict[str, Any]:
+    """What theta* depends on besides the datasets."""
+    config = step.config
+    return {
+        "model": model_inputs(config.model),
+        "lora": config.lora.model_dump(),
+        "warm_start": config.warm_start.model_dump(exclude={"renew"}),
+        "learning_rate": config.warm_start.learning_rate or config.training.learning_rate,
+        "batch_size": config.training.batch_size,
+        "seed": config.seed,
+    }
+
+
+def rendering(dataset: PreparedDataset) -> str:
+    """What of a dataset theta* has to agree with: how it is put to the model."""
+    return digest_of([dataset.template, dataset.words])[:16]
+
+
+def _pinned(step: Step, prepared: Prepared, work: "OnDemand", champion: str) -> Artifact | None:
+    """The theta* with the champion's digest, else the newest in the store, if it still serves."""
+    if step.config.warm_start.renew:
+        return None
+    shelf = f"{KIND}/{digest_of(recipe(step))[:24]}"
+    manifests = [key for key in step.store.keys(f"{shelf}/") if key.endswith("/manifest.json")]
+    found = [load(step.store, key.removesuffix("/manifest.json")) for key in manifests]
+    for theta in sorted(found, key=lambda theta: (theta.digest == champion, theta.facts["order"]), reverse=True):
+        reason = _unfit(step, prepared, theta, work)
+        if reason is None:
+            return theta
+        step.say(f"theta* is made anew: {reason}")
+    return None
+
+
+def _unfit(step: Step, prepared: Prepared, theta: Artifact, work: "OnDemand") -> str | None:
+    """Why ``theta`` does not serve these datasets, or None."""
+    known: Mapping[str, str] = theta.facts["datasets"]
+    changed = [d.name for d in prepared.datasets if d.name in known and known[d.name] != rendering(d)]
+    if changed:
+        return f"template or label words changed: {', '.join(changed)}"
+    new = [dataset for dataset in prepared.datasets if dataset.name not in known]
+    if len(new) > NEW_SHARE * len(prepared.datasets):
+        return f"{len(new)} of {len(prepared.datasets)} datasets are new"
+    for dataset in new:
+        table = obtain_logits(
+            step,
+            outputs_digest(step, theta.digest),
+            dataset,
+            "validation",
+            work.logits(theta.folder, dataset, "validation"),
+            model=START,
+        )
+        loss = cross_entropy(table.logits, table.label)
+        if not loss < dataset.entropy():
+            return f"{dataset.name} is new and its loss there, {loss:.3f}, is no better than guessing"
+    return None
+
+
+def cross_entropy(logits: np.ndarray, label: np.ndarray) -> float:
+    """Mean cross-entropy in nats of logits [N, C] and labels [N]."""
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    return float((np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(label)), label]).mean())
+
+
+def _make(step: Step, prepared: Prepared, work: "OnDemand") -> Artifact:
+    """Train theta* on a sample of every dataset."""
+    from components.language_model import attach_adapter, save_adapter
+    from components.training import Recipe, fit
+
+    settings, made_from = step.config.warm_start, recipe(step)
+    shelf = f"{KIND}/{digest_of(made_from)[:24]}"
+    inputs = {**made_from, "datasets": prepared.digests}
+
+    def write(folder: Path) -> dict[str, Any]:
+        model = attach_adapter(work.base, step.config.lora, step.config.seed)
+        facts: dict[str, Any] = {
+            "datasets": {dataset.name: rendering(dataset) for dataset in prepared.datasets},
+            "order": len(list(step.store.keys(f"{shelf}/"))),
+            "flops": 0,
+        }
+        if settings.epochs > 0:
+            material = [_sample(step, dataset, work) for dataset in prepared.datasets]
+            recipe = Recipe(
+                epochs=settings.epochs,
+                learning_rate=made_from["learning_rate"],
+                batch_size=step.config.training.batch_size,
+                seed=step.config.seed,
+                warmup_ratio=step.config.training.warmup_ratio,
+            )
+            fitted = fit(model, work.base, material, recipe, step.store, digest_of(inputs)[:32], step.progress)
+            facts |= {"curve": fitted.curve, "flops": work.cost(model).training(fitted.tokens, fitted.squared)}
+            step.flops += facts["flops"]
+        save_adapter(model, folder, work.base)
+        return facts
+
+    return step.obtain(START, KIND, inputs, write, key=f"{shelf}/{digest_of(inputs)[:24]}")
+
+
+def _sample(step: Step, dataset: PreparedDataset, work: "OnDemand") -> "Material":
+    from components.training import Material
+
+    examples = work.examples(dataset, "train")
+    for note in examples.notes:
+        step.say(f"{dataset.name}: {note}")
+    chosen = sample_rows(examples.row, step.config.warm_start.samples_per_dataset, step.config.seed)
+    return Material(examples.take(chosen), work.examples(dataset, "validation"))

@@ -1,0 +1,88 @@
+"""The base model, its adapters and tokenized rows of one step, each loaded at first use.
+
+A step whose results are all in the store never touches this, and so neither loads a model nor asks for a GPU.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from peft import PeftModel
+
+from components.examples import Examples, tokenize
+from components.flops import PassCost, pass_cost
+from components.language_model import Base, example_logits, load_adapters, load_base
+from components.prepared import PreparedDataset, SplitName
+from components.step import Step
+
+
+class OnDemand:
+    """What a GPU step works with."""
+
+    def __init__(self, step: Step) -> None:
+        self._step = step
+        self._examples: dict[tuple[str, str], Examples] = {}
+        self._model: PeftModel | None = None
+        self._names: dict[Path, str] = {}
+
+    @cached_property
+    def base(self) -> Base:
+        """The base model."""
+        return load_base(self._step.config.model)
+
+    def examples(self, dataset: PreparedDataset, split: SplitName) -> Examples:
+        """A split's tokenized rows; what was decided about labels and cut from texts is said aloud once."""
+        where = (dataset.name, split)
+        if where not in self._examples:
+            examples = tokenize(dataset, split, self.base.tokenizer, self._step.config.model.max_length)
+            self._examples[where] = examples
+            if examples.truncated:
+                self._step.say(f"{dataset.name}: {examples.truncated} of {len(examples)} {split} texts were cut")
+        return self._examples[where]
+
+    def trainable(self, folder: Path) -> PeftModel:
+        """The model with a copy of the adapter in ``folder`` to be trained in place. To be asked for once, first."""
+        if self._model is not None:
+            raise RuntimeError("a trainable adapter has to be the model's first: checkpoints hold all of them")
+        self._model = load_adapters(self.base, {"default": folder}, trainable=True)
+        return self._model
+
+    def adapter(self, folder: Path) -> PeftModel:
+        """The model with the adapter in ``folder`` active; the base is shared by all of a step's adapters."""
+        if folder in self._names and self._model is not None:
+            self._model.set_adapter(self._names[folder])
+            return self._model
+        name = f"adapter{len(self._names)}"
+        if self._model is None:
+            self._model = load_adapters(self.base, {name: folder})
+        else:
+            self._model.load_adapter(folder, adapter_name=name)
+            self._model.set_adapter(name)
+        self._names[folder] = name
+        return self._model.eval()
+
+    def cost(self, model: PeftModel) -> PassCost:
+        """FLOPs of a pass through ``model``."""
+        return pass_cost(self.base, model)
+
+    def logits(
+        self, folder: Path | None, dataset: PreparedDataset, split: SplitName
+    ) -> Callable[[np.ndarray], np.ndarray]:
+        """A function from positions in the split to label logits under the adapter in ``folder`` (None: the base)."""
+
+        def compute(index: np.ndarray) -> np.ndarray:
+            examples = self.examples(dataset, split).take(index)
+            if folder is not None:
+                return example_logits(self.adapter(folder), self.base, examples)
+            if self._model is None:
+                return example_logits(self.base.model, self.base, examples)
+            with self._model.disable_adapter():
+                return example_logits(self._model, self.base, examples)
+
+        return compute
+
+    def spent(self, examples: Sequence[Examples], epochs: float = 1.0) -> tuple[int, int]:
+        """Tokens and sum of squared lengths of a pass over ``examples``, for the FLOPs formula."""
+        lengths = np.array([len(ids) for part in examples for ids in part.ids], dtype=np.int64)
+        return int(epochs * lengths.sum()), int(epochs * np.square(lengths).sum())

@@ -1,0 +1,91 @@
+"""The step `partition`: the groups, why these, and the jobs that train them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load_file
+
+from components.artifacts import Artifact
+from components.estimator import GroupEstimator
+from components.inputs import features_of, read_datasets, read_split
+from components.partition.plan import choose_partition
+from components.step import Step, read_references
+
+TABLE = "estimates.safetensors"
+
+
+def run(
+    config: str, run_name: str, context: str, datasets: Path, features: list[Path], estimates: Path, partition: Path
+) -> list[str]:
+    """Choose the partition and pass it on as ``partition``.
+
+    Args:
+        context: what `open_run` passed on; the champion's groups are in it.
+
+    Returns:
+        The training jobs, one JSON object a string: ``{"name": ..., "datasets": [...]}``; groups first, then the
+        baselines asked for.
+    """
+    with Step("partition", config, run_name) as step:
+        references = read_references(datasets)
+        found = features_of(step, read_references(features), list(references))
+        affinity = step.load(read_references(estimates), "affinity")
+        previous = json.loads(context)["champion"].get("groups")
+        inputs = {
+            "affinity": affinity.digest,
+            "datasets": {name: step.load(references, name).digest for name in references},
+            "partition": step.config.partition.model_dump(),
+            "previous": previous,
+            "seed": step.config.seed,
+        }
+        artifact = step.obtain(
+            "partition", "partition", inputs, lambda folder: _write(step, references, found, affinity, previous, folder)
+        )
+        groups: list[list[str]] = artifact.facts["groups"]
+        for i, group in enumerate(groups):
+            step.say(f"group-{i}: {', '.join(group)}")
+        step.pass_on(partition)
+        return jobs(groups, list(references), step.config.ensemble.baselines)
+
+
+def _write(
+    step: Step, references: dict[str, str], found: dict[str, Artifact], affinity: Artifact, previous: Any, folder: Path
+) -> dict[str, Any]:
+    settings, names = step.config.partition, list(references)
+    table = load_file(affinity.folder / TABLE)
+    estimator = GroupEstimator(
+        read_split(found, "train"),
+        read_split(found, "validation"),
+        step.config.surrogate.lambdas,
+        seed=step.config.seed,
+        names=names,
+    )
+    chosen = choose_partition(
+        names=names,
+        entropy=np.array([dataset.entropy() for dataset in read_datasets(step, references).datasets]),
+        members=table["members"],
+        loss=table["loss"],
+        affinity=table["affinity"],
+        row_losses=estimator.row_losses,
+        second_half=estimator.halves,
+        groups=settings.groups,
+        max_groups=settings.max_groups,
+        bootstrap=settings.bootstrap,
+        seed=step.config.seed,
+        previous=previous,
+    )
+    facts = chosen.to_json()
+    (folder / "partition.json").write_text(json.dumps(facts, indent=1, sort_keys=True))
+    return facts
+
+
+def jobs(groups: list[list[str]], names: list[str], baselines: list[Any]) -> list[str]:
+    """The training jobs of a partition. A baseline whose datasets are a group's is that group's adapter: no job."""
+    wanted = [{"name": f"group-{i}", "datasets": group} for i, group in enumerate(groups)]
+    if "multitask" in baselines and len(groups) > 1:
+        wanted.append({"name": "multitask", "datasets": names})
+    if "per_dataset" in baselines:
+        wanted += [{"name": f"only-{name}", "datasets": [name]} for name in names if [name] not in groups]
+    return [json.dumps(job) for job in wanted]

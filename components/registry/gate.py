@@ -1,0 +1,127 @@
+"""Whether a new ensemble may replace the champion.
+
+The gate reads one paired comparison, on the datasets both sides know and on the same test rows. Three conditions:
+
+1. better on average: the point estimate of the difference is above zero;
+2. not by luck: the lower end of its paired bootstrap interval (95 %) is above minus ``margin``;
+3. nobody pays for it: no dataset loses more than ``floor``.
+
+Asking for a lower end above zero instead would refuse most honest small improvements on test sets of a few hundred
+rows; the margin says how much risk of a small loss that is worth.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypedDict
+
+from components.config import RegistryConfig
+
+
+class DatasetDifference(TypedDict):
+    """Challenger minus reference in one dataset's metric, as a share, with its paired interval."""
+
+    difference: float
+    low: float
+    high: float
+
+
+class Comparison(TypedDict):
+    """Challenger minus ``baseline`` on average and by dataset, as the evaluation's summary holds it."""
+
+    baseline: str
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    by_dataset: Mapping[str, DatasetDifference]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the gate decided, why, and on which numbers."""
+
+    decision: Literal["promoted", "refused", "manual", "unchanged"]
+    reason: str
+    numbers: dict[str, Any] = field(default_factory=dict)
+
+
+def decide(
+    settings: RegistryConfig, *, champion_version: str | None, champion: Comparison | None, multitask: Comparison | None
+) -> Verdict:
+    """Decide on a challenger.
+
+    Args:
+        champion_version: of the champion that serves now; None where nothing does.
+        champion: challenger minus champion; None where the two share no dataset.
+        multitask: challenger minus one adapter on all datasets; None where that baseline was not trained.
+
+    A first version has no champion to beat. It must beat the multi-task adapter, or be no worse by the margin and the
+    floors, and then the reason says that it was promoted all the same; so it does where there is no baseline at all.
+    """
+    if champion_version is not None:
+        verdict = _against_champion(settings, champion_version, champion)
+    else:
+        verdict = _first(settings, multitask)
+    if settings.promote == "manual":
+        return Verdict("manual", f"registry.promote is manual; by itself: {verdict.reason}", verdict.numbers)
+    return verdict
+
+
+def unchanged(version: str) -> Verdict:
+    """Nothing new was registered, so nothing is decided."""
+    return Verdict("unchanged", f"version {version} already holds this ensemble")
+
+
+def _against_champion(settings: RegistryConfig, version: str, comparison: Comparison | None) -> Verdict:
+    if comparison is None:
+        return Verdict("refused", f"it shares no dataset with champion version {version}; promote it by hand")
+    failures = _failures(settings, comparison)
+    numbers = _numbers(settings, comparison)
+    against = f"champion version {version}: {_stated(comparison)}"
+    if failures:
+        return Verdict("refused", f"against {against}; {'; '.join(failures)}", numbers)
+    return Verdict("promoted", f"better than {against}", numbers)
+
+
+def _first(settings: RegistryConfig, comparison: Comparison | None) -> Verdict:
+    if comparison is None:
+        return Verdict("promoted", "the first version, and there is no multi-task adapter to compare it with")
+    failures = _failures(settings, comparison)
+    numbers = _numbers(settings, comparison)
+    against = f"the multi-task adapter: {_stated(comparison)}"
+    if not failures:
+        return Verdict("promoted", f"the first version, better than {against}", numbers)
+    if not _failures(settings, comparison, must_be_better=False):
+        return Verdict(
+            "promoted",
+            f"the first version, not better than {against}; promoted all the same, because nothing serves yet and it "
+            f"is within the margin ({_points(settings.margin)}) and the floors ({_points(settings.floor)})",
+            numbers,
+        )
+    return Verdict("refused", f"the first version, against {against}; {'; '.join(failures)}", numbers)
+
+
+def _failures(settings: RegistryConfig, comparison: Comparison, *, must_be_better: bool = True) -> list[str]:
+    failures = []
+    if must_be_better and comparison["difference"] <= 0:
+        failures.append("not better on average")
+    if comparison["low"] <= -settings.margin:
+        failures.append(f"the lower end is not above the margin of {_points(-settings.margin)}")
+    for name, one in sorted(comparison["by_dataset"].items()):
+        if one["difference"] < -settings.floor:
+            failures.append(f"{name} loses {_points(-one['difference'])}, more than {_points(settings.floor)}")
+    return failures
+
+
+def _numbers(settings: RegistryConfig, comparison: Comparison) -> dict[str, Any]:
+    by_dataset = {name: dict(one) for name, one in comparison["by_dataset"].items()}
+    return {**comparison, "by_dataset": by_dataset, "margin": settings.margin, "floor": settings.floor}
+
+
+def _stated(comparison: Comparison) -> str:
+    low, high = _points(comparison["low"]), _points(comparison["high"])
+    return f"{comparison['difference'] * 100:+.2f} points on {len(comparison['by_dataset'])} datasets [{low}, {high}]"
+
+
+def _points(share: float) -> str:
+    return f"{share * 100:.2f} points"

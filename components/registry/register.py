@@ -1,0 +1,152 @@
+"""Put an ensemble into MLflow's registry, and set its aliases."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from components import __version__
+from components.artifacts import canonical, digest_of
+from components.model_versions import create_version, find_version
+from components.registry.gate import Verdict
+from components.registry.package import log_model
+from components.tracking import MlflowClient
+
+CHALLENGER, CHAMPION = "challenger", "champion"
+# What an ensemble predicts does not depend on these.
+INCIDENTAL = ("git_sha", "artifacts", "seed", "name")
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A version of a registered ensemble.
+
+    Attributes:
+        version: its number, as MLflow spells it.
+        changed: False where the registry held this very ensemble before this run.
+    """
+
+    name: str
+    version: str
+    run_id: str
+    tags: Mapping[str, str]
+    changed: bool = True
+
+
+def ensemble_digest(description: Mapping[str, Any]) -> str:
+    """sha256 of what decides an ensemble's predictions: base, templates, labels, adapters by digest, weights.
+
+    Left out: names, seeds and versions of what made it, and where adapters and their runs are kept.
+    """
+    kept = {key: value for key, value in description.items() if key not in INCIDENTAL}
+    groups = [
+        {key: value for key, value in group.items() if key not in ("run_id", "folder")} for group in kept["groups"]
+    ]
+    return digest_of({**kept, "groups": groups})
+
+
+def register_ensemble(
+    client: MlflowClient,
+    name: str,
+    run_id: str,
+    folder: Path,
+    *,
+    adapters: Mapping[str, int],
+    metrics: Mapping[str, float],
+) -> Registered:
+    """Register an ensemble folder as a version of ``name`` with the alias ``challenger``.
+
+    Nothing is uploaded or registered when a version holds this ensemble already; that version is returned.
+
+    Args:
+        run_id: the pipeline's parent run, which the model is logged under.
+        adapters: group (and ``start``) -> version in ``<name>-adapters``.
+        metrics: what to keep with the version, for a look without opening the run.
+    """
+    description = json.loads((folder / "ensemble.json").read_text())
+    digest = ensemble_digest(description)
+    found = find_version(client, name, "ensemble_digest", digest)
+    if found is None:
+        tags = {**version_tags(description, adapters, metrics), "ensemble_digest": digest}
+        model_id, source = log_model(client, name, run_id, folder, description)
+        found = create_version(client, name, source, run_id, tags, model_id)
+    client.set_registered_model_alias(name, CHALLENGER, str(found.version))
+    return _registered(found, changed=found.run_id == run_id)
+
+
+def version_tags(
+    description: Mapping[str, Any], adapters: Mapping[str, int], metrics: Mapping[str, float]
+) -> dict[str, str]:
+    """What a version says of itself: enough to walk back without opening its files (see ``lineage``)."""
+    tags = {"loraloom_version": __version__, "git_sha": description["git_sha"], "seed": str(description["seed"])}
+    tags |= {f"base.{key}": str(value) for key, value in description["base"].items()}
+    tags["start.digest"] = description["start"]["digest"]
+    for name, dataset in description["datasets"].items():
+        tags[f"dataset.{name}.digest"] = dataset["digest"]
+    for kind, artifact in description["artifacts"].items():
+        tags |= {f"{kind}.key": artifact["key"], f"{kind}.digest": artifact["digest"]}
+    for group in description["groups"]:
+        prefix = f"adapter.{group['name']}"
+        tags |= {
+            f"{prefix}.digest": group["digest"],
+            f"{prefix}.run_id": group["run_id"],
+            f"{prefix}.datasets": canonical(group["datasets"]),
+            f"{prefix}.boosters": canonical([booster["digest"] for booster in group["boosters"]]),
+        }
+    tags |= {f"adapter.{name}.version": str(number) for name, number in adapters.items()}
+    return tags | {f"metric.{name}": repr(float(value)) for name, value in metrics.items()}
+
+
+def promote(client: MlflowClient, name: str, number: str, verdict: Verdict) -> None:
+    """Write the verdict to the version, and give it the alias ``champion`` if it was promoted.
+
+    The version then also remembers whom it replaced (``gate.replaced``), for a way back.
+    """
+    tags = {
+        "gate.decision": verdict.decision,
+        "gate.reason": verdict.reason,
+        "gate.numbers": canonical(verdict.numbers),
+    }
+    if verdict.decision == "promoted":
+        before = champion(client, name)
+        if before is not None and before.version != number:
+            tags["gate.replaced"] = before.version
+    for key, value in tags.items():
+        client.set_model_version_tag(name, number, key, value)
+    if verdict.decision == "promoted":
+        client.set_registered_model_alias(name, CHAMPION, number)
+
+
+def champion(client: MlflowClient, name: str) -> Registered | None:
+    """The version that serves, with its tags; None where there is none yet."""
+    return with_alias(client, name, CHAMPION)
+
+
+def with_alias(client: MlflowClient, name: str, alias: str) -> Registered | None:
+    """The version of ``name`` with ``alias``, or None where model or alias do not exist."""
+    try:
+        found = client.get_model_version_by_alias(name, alias)
+    except MlflowException as error:
+        # A missing model is RESOURCE_DOES_NOT_EXIST, a missing alias INVALID_PARAMETER_VALUE.
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
+    return _registered(found, changed=False)
+
+
+def fetch(client: MlflowClient, name: str, number: str, target: Path) -> Path:
+    """Download a version's ensemble folder below ``target`` and return its path."""
+    from mlflow.artifacts import download_artifacts
+
+    source = client.get_model_version_download_uri(name, number)
+    target.mkdir(parents=True, exist_ok=True)
+    uri = f"{source}/artifacts/ensemble"
+    return Path(download_artifacts(artifact_uri=uri, dst_path=str(target), tracking_uri=client.tracking_uri))
+
+
+def _registered(found: ModelVersion, *, changed: bool) -> Registered:
+    return Registered(found.name, str(found.version), found.run_id or "", dict(found.tags), changed)

@@ -1,0 +1,100 @@
+"""The steps `register` and `promote`."""
+
+import json
+import tempfile
+from pathlib import Path
+
+from components import tracking
+from components.inputs import read_datasets
+from components.model_versions import adapters_of, find_version
+from components.registry.ensemble_folder import write_ensemble
+from components.registry.gate import Comparison, decide, unchanged
+from components.registry.register import promote, register_ensemble
+from components.step import Step, read_records, read_references
+
+
+def register(
+    config: str,
+    run_name: str,
+    context: str,
+    datasets: Path,
+    start: Path,
+    estimates: Path,
+    partition: Path,
+    adapters: list[Path],
+    boosters: list[Path],
+    weights: Path,
+    evaluation: Path,
+) -> str:
+    """Register the ensemble with the alias ``challenger``, unless a version holds this very ensemble.
+
+    Returns:
+        A JSON object: ``version``, ``changed``.
+    """
+    with Step("register", config, run_name) as step:
+        prepared = read_datasets(step, read_references(datasets))
+        single = read_references([start, estimates, partition, weights, evaluation])
+        references = read_references(adapters) | read_references(boosters) | single
+        groups: list[list[str]] = step.load(references, "partition").facts["groups"]
+        client = tracking.connect(str(step.config.tracking.uri))
+        runs, versions = _where_adapters_are(step, client, len(groups), references)
+        averages = step.load(references, "evaluation").facts["average"]
+        with tempfile.TemporaryDirectory(prefix="loraloom-ensemble-") as folder:
+            write_ensemble(step, prepared, groups, references, runs, Path(folder))
+            registered = register_ensemble(
+                client,
+                step.config.name,
+                json.loads(context)["run_id"],
+                Path(folder),
+                adapters=versions,
+                metrics={method: entry["metric"]["value"] for method, entry in averages.items()},
+            )
+        step.facts = {"version": registered.version, "changed": registered.changed}
+        step.say(f"ensemble version {registered.version}" + ("" if registered.changed else " is unchanged"))
+        return json.dumps(step.facts)
+
+
+def promote_step(config: str, run_name: str, context: str, registered: str) -> str:
+    """Let the gate decide, and close the parent run.
+
+    Returns:
+        The decision: promoted, refused, manual or unchanged.
+    """
+    with Step("promote", config, run_name) as step:
+        client = tracking.connect(str(step.config.tracking.uri))
+        known, version = json.loads(context), json.loads(registered)
+        found: dict[str, Comparison] = {
+            entry["baseline"]: entry
+            for record in read_records(step.store, run_name)
+            if record["step"] == "evaluate"
+            for entry in record["facts"]["evaluation"]["comparisons"]
+        }
+        if version["changed"]:
+            verdict = decide(
+                step.config.registry,
+                champion_version=known["champion"].get("version"),
+                champion=found.get("champion"),
+                multitask=found.get("multitask"),
+            )
+            promote(client, step.config.name, version["version"], verdict)
+        else:
+            verdict = unchanged(version["version"])
+        tracking.set_tags(client, known["run_id"], {"loraloom.outcome": verdict.decision})
+        tracking.close_run(client, known["run_id"])
+        step.facts = {"decision": verdict.decision, "reason": verdict.reason, "numbers": verdict.numbers}
+        step.say(f"{verdict.decision}: {verdict.reason}")
+        return verdict.decision
+
+
+def _where_adapters_are(
+    step: Step, client: tracking.MlflowClient, groups: int, references: dict[str, str]
+) -> tuple[dict[str, str], dict[str, int]]:
+    """MLflow's run and version of each group's adapter."""
+    runs, versions = {}, {}
+    for name in [f"group-{k}" for k in range(groups)]:
+        digest = step.load(references, f"adapter/{name}").digest
+        found = find_version(client, adapters_of(step.config.name), "digest", digest)
+        if found is None:
+            raise RuntimeError(f"the adapter of {name} was trained but never registered")
+        runs[name], versions[name] = found.run_id or "", int(found.version)
+    return runs, versions

@@ -1,0 +1,150 @@
+"""An S3 bucket as an object store, AWS's or another's.
+
+Credentials come from the default chain (environment, profile, web identity, instance role), never from the config.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from components.config import StorageConfig
+from components.errors import UserError
+
+MISSING = {"404", "NoSuchKey"}
+DENIED = {"401", "403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"}
+
+
+class S3Store:
+    """The keys under ``s3://bucket/prefix``. Large files travel in parts and in parallel, never whole in memory.
+
+    Every method raises ``UserError`` where the bucket is missing, access is denied or the endpoint does not answer.
+    """
+
+    def __init__(self, bucket: str, prefix: str, storage: StorageConfig) -> None:
+        self.bucket, self.prefix = bucket, prefix.strip("/")
+        self._endpoint = storage.endpoint_url or "AWS"
+        self._client = _client(storage)
+        self._encryption = (
+            {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": storage.kms_key} if storage.kms_key else {}
+        )
+
+    def uri(self, key: str) -> str:
+        """``s3://bucket/prefix/key``."""
+        return f"s3://{self.bucket}/{self._full(key)}"
+
+    def exists(self, key: str) -> bool:
+        """Whether an object stands under ``key``."""
+        try:
+            with self._errors(key):
+                self._client.head_object(Bucket=self.bucket, Key=self._full(key))
+        except KeyError:
+            return False
+        return True
+
+    def read(self, key: str) -> bytes:
+        """The object's bytes. Raises ``KeyError`` where there is none."""
+        with self._errors(key):
+            data: bytes = self._client.get_object(Bucket=self.bucket, Key=self._full(key))["Body"].read()
+            return data
+
+    def write(self, key: str, data: bytes) -> None:
+        """Put ``data`` under ``key``, replacing what was there."""
+        with self._errors(key):
+            self._client.put_object(Bucket=self.bucket, Key=self._full(key), Body=data, **self._encryption)
+
+    def upload(self, path: Path, key: str) -> None:
+        """Put a file under ``key``; it is visible only once complete."""
+        with self._errors(key), path.open("rb") as file:
+            self._client.upload_fileobj(file, self.bucket, self._full(key), ExtraArgs=self._encryption)
+
+    def download(self, key: str, path: Path) -> None:
+        """Write the object to ``path``. Raises ``KeyError`` where there is none."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with self._errors(key):
+            self._client.download_file(self.bucket, self._full(key), str(path))
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """All keys that start with ``prefix``, in S3's order, which is sorted; a console's folder markers left out."""
+        start = len(self._full(""))
+        with self._errors(prefix):
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self.bucket, Prefix=self._full(prefix)
+            )
+            for page in pages:
+                for entry in page.get("Contents", ()):
+                    if not entry["Key"].endswith("/"):
+                        yield entry["Key"][start:]
+
+    def delete(self, key: str) -> None:
+        """Remove the object; nothing happens where there is none."""
+        with self._errors(key):
+            self._client.delete_object(Bucket=self.bucket, Key=self._full(key))
+
+    def _full(self, key: str) -> str:
+        return f"{self.prefix}/{key}" if self.prefix else key
+
+    @contextmanager
+    def _errors(self, key: str) -> Iterator[None]:
+        """Turn the client's exceptions into ``KeyError`` and ``UserError``."""
+        try:
+            yield
+        except ClientError as error:
+            code = error.response.get("Error", {}).get("Code", "")
+            if code == "404" and not self._has_bucket():
+                code = "NoSuchBucket"
+            if code in MISSING:
+                raise KeyError(key) from None
+            raise self._user_error(code, error) from error
+        except BotoCoreError as error:
+            raise UserError(
+                f"{self.uri(key)} cannot be reached at {self._endpoint}: {error}",
+                remedy="check storage.endpoint_url, storage.ca_bundle, the network, and that there are credentials "
+                "(environment, profile or role)",
+            ) from error
+
+    def _has_bucket(self) -> bool:
+        """A HEAD request's 404 does not say what is missing."""
+        try:
+            self._client.head_bucket(Bucket=self.bucket)
+        except ClientError as error:
+            return bool(error.response.get("Error", {}).get("Code") != "404")
+        return True
+
+    def _user_error(self, code: str, error: ClientError) -> UserError:
+        if code == "NoSuchBucket":
+            return UserError(
+                f"there is no bucket {self.bucket!r} at {self._endpoint}", remedy="create it, or mend the uri"
+            )
+        if code in DENIED:
+            return UserError(
+                f"access to s3://{self.bucket}/{self.prefix} is denied ({code})",
+                remedy="the credentials in use need to list, get, put and delete objects there",
+            )
+        return UserError(f"s3://{self.bucket}/{self.prefix}: {error}")
+
+
+def _client(storage: StorageConfig) -> Any:
+    # Other servers may not know the checksums AWS now adds to every request; manifests carry sha256 anyway.
+    checksums: Any = "when_required" if storage.endpoint_url else "when_supported"
+    config = Config(
+        retries={"mode": "standard", "total_max_attempts": 5},
+        connect_timeout=10,
+        s3={"addressing_style": storage.addressing},
+        request_checksum_calculation=checksums,
+        response_checksum_validation=checksums,
+    )
+    try:
+        return boto3.session.Session().client(
+            "s3",
+            endpoint_url=storage.endpoint_url,
+            region_name=storage.region,
+            verify=storage.ca_bundle,
+            config=config,
+        )
+    except (BotoCoreError, ValueError) as error:
+        raise UserError(f"storage: {error}", remedy="check endpoint_url, region and AWS_PROFILE") from error

@@ -1,0 +1,61 @@
+"""The step `estimate`: what a joint fine-tune on each subset would reach, and the affinity matrix from it."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from components.artifacts import Artifact
+from components.estimator import GroupEstimator
+from components.inputs import features_of, read_split
+from components.step import Step, read_references
+from components.surrogate.affinity import affinity
+from components.surrogate.subsets import choose_subsets
+
+TABLE = "estimates.safetensors"
+
+
+def run(config: str, run_name: str, datasets: Path, features: list[Path], estimates: Path) -> None:
+    """Estimate all subsets; pass on ``affinity``: T with standard errors, and the table of subsets and estimates."""
+    with Step("estimate", config, run_name) as step:
+        names = list(read_references(datasets))
+        found = features_of(step, read_references(features), names)
+        settings = step.config.surrogate
+        inputs = {
+            "features": {name: artifact.digest for name, artifact in found.items()},
+            "surrogate": settings.model_dump(),
+            "seed": step.config.seed,
+        }
+        step.obtain("affinity", "affinity", inputs, lambda folder: _write(step, found, folder))
+        step.pass_on(estimates)
+
+
+def _write(step: Step, found: dict[str, Artifact], folder: Path) -> dict[str, Any]:
+    settings, names, seed = step.config.surrogate, list(found), step.config.seed
+    estimator = GroupEstimator(
+        read_split(found, "train"), read_split(found, "validation"), settings.lambdas, seed=seed, names=names
+    )
+    members = choose_subsets(
+        len(names), settings.subsets, settings.subset_size, settings.pair_coverage, settings.exhaustive_up_to, seed
+    )
+    estimated = estimator.solve(members, progress=step.progress)
+    matrix = affinity(members, estimated.loss[0], names)
+    arrays = {
+        "members": members,
+        "loss": estimated.loss,
+        "lambda_index": estimated.lambda_index,
+        "weights": estimated.weights,
+        "affinity": matrix.matrix,
+        "standard_errors": matrix.standard_errors,
+    }
+    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / TABLE)
+    chosen = np.bincount(estimated.lambda_index[0], minlength=len(settings.lambdas))
+    return {
+        "datasets": names,
+        "subsets": len(members),
+        "lambda_unit": float(estimator.lambdas[0] / settings.lambdas[0]),
+        "lambda_chosen": {str(value): int(count) for value, count in zip(settings.lambdas, chosen, strict=True)},
+        "matrix": matrix.matrix.tolist(),
+        "standard_errors": matrix.standard_errors.tolist(),
+    }

@@ -1,0 +1,116 @@
+"""What can be known to be wrong before a run: the model's folder, the data, the label words. No weights are loaded."""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from components.config import ModelConfig, RunConfig
+from components.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+    from components.prepared import PreparedDataset
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a check found.
+
+    Attributes:
+        datasets: those that are fine.
+        problems: one line each; any of them would stop a run.
+        notes: what a run would do that one might not expect.
+    """
+
+    datasets: tuple["PreparedDataset", ...]
+    problems: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def check(config: RunConfig) -> Findings:
+    """Check everything a config points to: the model's files, every dataset to its last row, the label words."""
+    from components.data.prepare import prepare
+
+    problems, notes = list(model_problems(config.model)), _model_notes(config.model)
+    datasets = []
+    for entry in config.datasets:
+        try:
+            datasets.append(prepare(entry, config.storage, Path.cwd()))  # read_config made every path absolute
+        except UserError as error:
+            problems += [f"{entry.name}: {line}" for line in error.problems or (error.what,)]
+    if not problems and Path(config.model.id).is_dir():
+        for dataset in datasets:
+            wrong, renamed = _label_words(config.model, dataset)
+            problems, notes = problems + wrong, notes + renamed
+    return Findings(tuple(datasets), tuple(problems), tuple(notes))
+
+
+def model_problems(model: ModelConfig) -> list[str]:
+    """What is wrong with the base model as far as its folder or its name tells."""
+    folder = Path(model.id)
+    if folder.is_dir():
+        return [f"model.id: {folder} {problem}" for problem in _folder_problems(folder, model)]
+    if folder.is_absolute() or model.id.startswith(".") or not HUB_ID.fullmatch(model.id):
+        return [f"model.id: there is no folder {model.id}, and it is no hub id such as Qwen/Qwen2.5-0.5B either"]
+    return []
+
+
+def _folder_problems(folder: Path, model: ModelConfig) -> list[str]:
+    problems = []
+    weights = {path.name for path in folder.glob("*.safetensors")}
+    if not weights:
+        problems.append("has no *.safetensors file; pickled weights are not loaded, convert them")
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        problems.append("has no tokenizer; copy tokenizer.json and tokenizer_config.json beside the weights")
+    if not (folder / "config.json").is_file():
+        return [*problems, "has no config.json; give a folder in transformers layout"]
+    try:
+        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        shards = _shards(folder)
+    except (ValueError, KeyError) as error:
+        return [*problems, f"has a config.json or a weight index that cannot be read: {error}"]
+    problems += [f"lacks {shard}, which its weight index names" for shard in sorted(shards - weights)]
+    kinds = settings.get("architectures") or []
+    if kinds and not any(kind.endswith(("ForCausalLM", "LMHeadModel")) for kind in kinds):
+        problems.append(f"holds a {kinds[0]}, not a causal language model")
+    longest = settings.get("max_position_embeddings")
+    if isinstance(longest, int) and model.max_length > longest:
+        problems.append(f"takes {longest} tokens at most, but model.max_length is {model.max_length}")
+    return problems
+
+
+def _shards(folder: Path) -> set[str]:
+    """The weight files that the index names; none where there is no index."""
+    index = folder / "model.safetensors.index.json"
+    return set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()) if index.is_file() else set()
+
+
+def _model_notes(model: ModelConfig) -> list[str]:
+    if Path(model.id).is_dir() or model.revision:
+        return []
+    return [f"model.revision is not set: {model.id} may change between runs; pin a commit"]
+
+
+def _label_words(model: ModelConfig, dataset: "PreparedDataset") -> tuple[list[str], list[str]]:
+    """(problems, notes) of giving each label of ``dataset`` a token of its own."""
+    if dataset.completion:
+        return [], []
+    from transformers import AutoTokenizer
+
+    from components.prompts import label_tokens
+
+    try:
+        loaded = AutoTokenizer.from_pretrained(model.id, trust_remote_code=model.trust_remote_code)
+        tokenizer = cast("PreTrainedTokenizerFast", loaded)
+        _, renamed = label_tokens(dataset.words, dataset.template, tokenizer)
+    except UserError as error:
+        return [f"{dataset.name}: {error.what} ({error.remedy})"], []
+    except (OSError, ValueError) as error:
+        return [f"model.id: the tokenizer in {model.id} cannot be loaded: {error}"], []
+    return [], [f"{dataset.name}: {note}" for note in renamed]

@@ -1,0 +1,1 @@
+"""The commands of `loraloom`, grouped by when one needs them."""

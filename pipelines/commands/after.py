@@ -1,0 +1,77 @@
+"""Commands for what a run left behind, and for taking the pipeline elsewhere: report, ui, compile."""
+
+import json
+import os
+import subprocess
+import sys
+import webbrowser
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from components.config_file import read_config, resolved
+from components.errors import UserError
+from pipelines.commands.common import ConfigOption, DebugOption, RootOption, reported
+from pipelines.local import default_root
+
+
+def report(
+    config_file: ConfigOption = Path("config.yaml"),
+    root: RootOption = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write it there instead of opening it.")] = None,
+    debug: DebugOption = False,
+) -> None:
+    """Open the latest run's HTML report in a browser, or write it to a file."""
+    with reported(debug):
+        folder = root or default_root(read_config(config_file))
+        if not (folder / "summary.json").is_file():
+            raise UserError(f"no finished run in {folder}", remedy=f"loraloom run -c {config_file}")
+        from components.ensemble.report import render_report
+
+        page = (output or folder / "report.html").resolve()
+        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        page.write_text(render_report(summary), encoding="utf-8")
+        typer.echo(f"wrote {page}")
+        if output is None:
+            webbrowser.open(page.as_uri())
+
+
+def ui(
+    config_file: ConfigOption = Path("config.yaml"),
+    root: RootOption = None,
+    port: Annotated[int, typer.Option(help="Port on this machine.", min=1, max=65535)] = 5000,
+    debug: DebugOption = False,
+) -> None:
+    """Start MLflow's own pages on the embedded store of a local run. Ctrl-C ends them."""
+    with reported(debug):
+        config = read_config(config_file)
+        folder = root or default_root(config)
+        uri = resolved(config, folder).tracking.uri or ""
+        if not uri.startswith("sqlite:///"):
+            raise UserError(f"tracking.uri is {uri}, a server with pages of its own", remedy="open those in a browser")
+        if not Path(uri.removeprefix("sqlite:///")).is_file():
+            raise UserError(f"no run in {folder} yet", remedy=f"loraloom run -c {config_file}")
+        typer.echo(f"http://127.0.0.1:{port}  (Ctrl-C ends it)")
+        command = ["-m", "mlflow", "server", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port)]
+        command += ["--workers", "1"]
+        # Without its job workers the server is two processes rather than ten.
+        quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+        with suppress(KeyboardInterrupt):
+            ended = subprocess.run([sys.executable, *command], env={**os.environ, **quiet}, check=False)  # noqa: S603
+            raise typer.Exit(ended.returncode)
+
+
+def compile_(
+    config_file: ConfigOption = Path("config.yaml"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")] = Path("pipeline.yaml"),
+    debug: DebugOption = False,
+) -> None:
+    """Write the pipeline as IR YAML for Kubeflow Pipelines, with the images and resources of the config."""
+    with reported(debug):
+        config = read_config(config_file)
+        from pipelines.cluster import compile_pipeline
+
+        compile_pipeline(config, output)
+        typer.echo(f"wrote {output}\n-> upload it to Kubeflow Pipelines")

@@ -1,0 +1,213 @@
+"""Runs the pipeline on this machine, in processes of its own, and shows how it gets on.
+
+Everything of a run stands under one folder, its root: the store, MLflow's database, what kfp passes around, and logs.
+"""
+
+import fcntl
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+from rich.text import Text
+
+import pipelines
+from components import events
+from components.config import RunConfig
+from components.config_file import resolved
+from components.errors import UserError
+from pipelines.progress import Event, Tail, open_view
+
+PIPELINES = {"partition": "pipelines.ensemble:plan_pipeline", "promote": "pipelines.ensemble:ensemble_pipeline"}
+TASKS_AT_ONCE = 2  # kfp's local runner never runs more
+GPUS = Path("/proc/driver/nvidia/gpus")  # a look that does not import torch
+SECONDS_TO_STOP = 10.0
+TAIL_LINES = 15
+
+
+class PipelineCrash(Exception):
+    """A step died of something no one foresaw: not the user's to put right, so the log has to speak."""
+
+    def __init__(self, log: Path, tail: tuple[str, ...]) -> None:
+        self.log, self.tail = log, tail
+        super().__init__("\n".join(["a step of the pipeline crashed", *tail, f"-> the whole log: {log}"]))
+
+
+def default_root(config: RunConfig) -> Path:
+    """Where a run's files go unless told otherwise."""
+    return Path(".loraloom") / config.name
+
+
+def run_local(
+    config: RunConfig, root: Path, *, until: Literal["partition", "promote"] = "promote", debug: bool = False
+) -> dict[str, Any]:
+    """Run the pipeline to its end, or up to the partition, and collect the summary.
+
+    Args:
+        root: the folder that takes everything; made if need be.
+        debug: also copy the raw log to stderr as it grows.
+
+    Raises:
+        UserError: a step met something the user can put right, or another run is at work under ``root``.
+        PipelineCrash: a step died otherwise.
+    """
+    root = Path(os.path.abspath(root))
+    config = resolved(config, root)
+    run_name = f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    with locked(root) as lock:
+        execute(PIPELINES[until], config.model_dump_json(), root, run_name, lock=lock, debug=debug)
+        from pipelines.summary import collect
+
+        return collect(config, root, run_name)
+
+
+@contextmanager
+def locked(root: Path) -> Iterator[int]:
+    """Hold ``root`` for one run; yields the lock's file descriptor.
+
+    Whoever inherits the descriptor holds the lock too, so that steps which outlive a killed command still guard it.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    handle = os.open(root / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(handle, 100).decode().strip() or "another process"
+            raise UserError(
+                f"{root} is in use by another run ({holder})", remedy="wait for it, stop it, or give another --root"
+            ) from None
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"process {os.getpid()}, since {time.strftime('%H:%M:%S')}\n".encode(), 0)
+        yield handle
+    finally:
+        os.close(handle)
+
+
+@dataclass(frozen=True)
+class _Files:
+    """What one run writes for people to read."""
+
+    job: Path
+    log: Path
+    events: Path
+
+
+def execute(pipeline: str, config: str, root: Path, run_name: str, *, lock: int, debug: bool = False) -> None:
+    """Run ``pipeline`` ("module:attribute") in a process of its own until it ends, showing its events.
+
+    Raises:
+        UserError, PipelineCrash: as :func:`run_local`.
+    """
+    logs = root / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    files = _Files(*(logs / f"{run_name}.{ending}" for ending in ("job.json", "log", "events.jsonl")))
+    job = {"pipeline": pipeline, "config": config, "run_name": run_name, "pipeline_root": str(root / "pipeline")}
+    files.job.write_text(json.dumps(job), encoding="utf-8")
+    with files.log.open("wb") as output, _termination_as_interrupt():
+        process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+            [sys.executable, "-m", "pipelines.run_pipeline", str(files.job)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=_environment(files.events),
+            start_new_session=True,  # a process group of its own: it is stopped as a whole
+            pass_fds=(lock,),
+        )
+        try:
+            seen = _follow(process, files, debug)
+        finally:
+            _stop(process)
+    if process.returncode != 0:
+        raise _failure(seen, files.log)
+
+
+def _environment(events_file: Path) -> dict[str, str]:
+    """The steps' environment. Steps at work together share the cores, but no GPU; nothing reports home."""
+    at_once = 1 if GPUS.is_dir() else TASKS_AT_ONCE
+    threads = str(max(1, len(os.sched_getaffinity(0)) // at_once))
+    source = str(Path(pipelines.__file__).parents[1])
+    return {
+        "OMP_NUM_THREADS": threads,
+        "MKL_NUM_THREADS": threads,
+        "LORALOOM_PARALLELISM": str(at_once),
+        **os.environ,
+        events.VARIABLE: str(events_file),
+        # Our packages first and the working directory not at all: a folder 'pipelines' there must not hide ours.
+        "PYTHONPATH": os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH")))),
+        "PYTHONSAFEPATH": "1",
+        "PYTHONUNBUFFERED": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+
+
+def _follow(process: "subprocess.Popen[bytes]", files: _Files, debug: bool) -> list[Event]:
+    """Show events until the process ends; returns all of them."""
+    tail, seen = Tail(files.events), list[Event]()
+    console, errors = Console(), Console(stderr=True)
+    with open_view(console) as view, files.log.open(encoding="utf-8", errors="replace") as log:
+        running = True
+        while running:
+            running = process.poll() is None  # asked before reading, so that the last events are not missed
+            for event in tail.read():
+                seen.append(event)
+                view.show(event)
+            if debug and (text := log.read()):
+                errors.print(Text.from_ansi(text), soft_wrap=True)
+            if running:
+                time.sleep(0.1)
+    return seen
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    """End what is left of the process group: politely, then not."""
+    try:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            os.killpg(process.pid, number)
+            deadline = time.monotonic() + SECONDS_TO_STOP
+            while time.monotonic() < deadline:
+                process.poll()  # reap it: a zombie would keep the group alive
+                os.killpg(process.pid, 0)
+                time.sleep(0.05)
+    except ProcessLookupError:
+        return  # no one is left
+
+
+@contextmanager
+def _termination_as_interrupt() -> Iterator[None]:
+    """Treat SIGTERM like Ctrl-C, so that a stopped command leaves no steps behind."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _failure(seen: list[Event], log: Path) -> Exception:
+    failed: dict[tuple[str, str], Event] = {}
+    for event in seen:
+        who = (event["step"], event["part"])
+        if event["event"] == "failed":
+            failed[who] = event
+        elif event["event"] == "finished":
+            failed.pop(who, None)  # a retry went well
+    if failed:
+        first, *others = failed.values()
+        also = [f"{' '.join(filter(None, (other['step'], other['part'])))}: {other['what']}" for other in others]
+        return UserError(first["what"], remedy=first["remedy"], problems=(*first["problems"], *also))
+    text = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", log.read_text(encoding="utf-8", errors="replace"))
+    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+    if not any(line.lstrip().startswith("Traceback") for line in lines):
+        lines.append("(no traceback: something ended the step from outside, most often for want of memory)")
+    return PipelineCrash(log, tuple(lines[-TAIL_LINES:]))

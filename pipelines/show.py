@@ -1,0 +1,112 @@
+"""A run's summary as tables for a terminal: each fits one screen."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from pipelines.training_plan import TrainingPlan
+
+Summary = dict[str, Any]
+METHODS = {"base": "base", "multitask": "one adapter", "ensemble": "ensemble"}
+METRICS = {"accuracy": "accuracy", "macro_f1": "macro F1"}
+
+
+def show_plan(console: Console, summary: Summary, plan: TrainingPlan) -> None:
+    """Groups, what they are expected to bring, and what training them will cost."""
+    console.print(_groups(summary))
+    console.print(_expected(summary["partition"], len(summary["groups"]), len(summary["datasets"])))
+    for line in _gain(summary["partition"]):
+        console.print(Text(line))
+    console.print(_training(plan))
+    console.print(Text(_cost(plan)))
+
+
+def show_result(console: Console, summary: Summary, where: str) -> None:
+    """Groups, test results by dataset, cost, the verdict on promotion, and where to look further.
+
+    Args:
+        where: the options that name this run to other commands, such as ``-c config.yaml``.
+    """
+    console.print(_groups(summary))
+    console.print(_results(summary))
+    for line in _findings(summary):
+        console.print(Text(line), soft_wrap=True)
+    for command, purpose in (("report", "tables, curves and figures"), ("ui", "runs, adapters and versions in MLflow")):
+        console.print(Text.assemble("-> ", (f"loraloom {command} {where}", "bold"), f"  {purpose}"), soft_wrap=True)
+
+
+def _groups(summary: Summary) -> Table:
+    table = Table("group", "datasets", box=None, pad_edge=False)
+    for k, group in enumerate(summary["groups"]):
+        table.add_row(f"group-{k}", Text(", ".join(group)))
+    return table
+
+
+def _expected(partition: Summary, groups: int, datasets: int) -> Table:
+    table = Table("\nexpected loss", "\nadapters", "\nshare of label entropy", box=None, pad_edge=False)
+    rows = (("this partition", groups, "chosen"), ("one group", 1, "one"), ("one group a dataset", datasets, "each"))
+    for name, adapters, key in rows:
+        table.add_row(name, str(adapters), f"{partition['expected'][key]:.4f}")
+    return table
+
+
+def _gain(partition: Summary) -> Iterator[str]:
+    gain = partition.get("gain")
+    if gain:
+        yield f"cross-fitted gain over one group: {gain['mean']:.4f} ± {gain['standard_error']:.4f}"
+    curve = partition.get("curve") or []
+    if len(curve) > 1:
+        yield "by number of groups: " + "  ".join(f"{point['m']}: {point['loss']:.4f}" for point in curve)
+    if partition.get("kept_champion"):
+        yield "the champion's groups are kept: no other partition is better by more than one standard error"
+
+
+def _training(plan: TrainingPlan) -> Table:
+    table = Table("\nto train", box=None, pad_edge=False)
+    for column in ("datasets", "rows", "steps, at most"):
+        table.add_column(f"\n{column}", justify="right")
+    for adapter in plan.adapters:
+        table.add_row(adapter.name, str(len(adapter.datasets)), str(adapter.rows), str(adapter.steps))
+    return table
+
+
+def _cost(plan: TrainingPlan) -> str:
+    flops = f"{plan.flops:.2e} FLOPs" if plan.flops else "FLOPs unknown (no warm start measured them)"
+    memory = f"peak memory about {plan.memory_bytes / 2**30:.1f} GiB" if plan.memory_bytes else "peak memory unknown"
+    return f"{len(plan.adapters)} adapters, {plan.steps} steps, {flops}, {memory}"
+
+
+def _results(summary: Summary) -> Table:
+    methods = [method for method in METHODS if method in summary["methods"]]
+    table = Table("\ndataset", "\nmetric, %", box=None, pad_edge=False)
+    for method in methods:
+        table.add_column(f"\n{METHODS[method]}", justify="right")
+    for dataset in summary["datasets"]:
+        result, metric = summary["results"][dataset["name"]], dataset["metric"]
+        values = [result[method][metric]["value"] for method in methods]
+        table.add_row(dataset["name"], METRICS[metric], *_marked(values))
+    table.add_section()
+    table.add_row("average", "", *_marked([summary["average"][method]["metric"]["value"] for method in methods]))
+    return table
+
+
+def _marked(values: list[float]) -> list[Text]:
+    """Percentages, the best in bold."""
+    best = max(values)
+    return [Text(f"{100 * value:.1f}", style="bold" if value == best else "") for value in values]
+
+
+def _findings(summary: Summary) -> Iterator[str]:
+    yield ""
+    for comparison in summary["comparisons"]:
+        difference, low, high = (100 * comparison[key] for key in ("difference", "low", "high"))
+        name = METHODS.get(comparison["baseline"], comparison["baseline"])
+        yield f"ensemble against {name}: {difference:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}"
+    share = summary["cost"].get("extra_flops_share")
+    if share is not None:
+        yield f"training FLOPs beyond one adapter on everything: {100 * share:+.0f} %"
+    promotion = summary["promotion"]
+    yield f"promotion: {promotion['decision']}" + (f" ({promotion['reason']})" if promotion["reason"] else "")

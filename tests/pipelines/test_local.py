@@ -1,0 +1,101 @@
+"""The local runner with real kfp pipelines of two small steps."""
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from components.errors import UserError
+from pipelines.local import GPUS, PipelineCrash, execute, locked
+
+
+@pytest.fixture(autouse=True)
+def fake_pipelines(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Let the runner's process find the pipelines beside this file, and none in the working directory."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    hiding = tmp_path / "pipelines"
+    hiding.mkdir()
+    (hiding / "__init__.py").write_text("raise RuntimeError('a folder of the user hides ours')")
+    monkeypatch.chdir(tmp_path)
+
+
+def run(root: Path, config: str, *, debug: bool = False) -> None:
+    with locked(root) as lock:
+        execute("fake_pipelines:pipeline", config, root, "run-1", lock=lock, debug=debug)
+
+
+def test_success_shows_the_steps_and_keeps_the_log(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    run(tmp_path / "root", "fine", debug=True)
+    threads = max(1, len(os.sched_getaffinity(0)) // (1 if GPUS.is_dir() else 2))
+    out, err = capfd.readouterr()
+    assert out.splitlines() == [
+        "first: started",
+        f"first: fine, {threads} threads",
+        "first: reused",
+        "second b: started",
+        "second b: finished in 2.0 s",
+    ]
+    assert "finished with status SUCCESS" in err  # --debug shows the raw log, which is kept in any case
+    assert "SUCCESS" in (tmp_path / "root/logs/run-1.log").read_text()
+    assert sorted(path.name for path in (tmp_path / "root").iterdir()) == ["lock", "logs", "pipeline"]
+
+
+def test_user_error_comes_back_whole(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        run(tmp_path / "root", "wrong")
+    error = caught.value
+    assert (error.what, error.remedy, error.problems) == ("line 3 has no label", "mend it", ("data.jsonl:3",))
+
+
+def test_crash_names_the_log_and_shows_its_end(tmp_path: Path) -> None:
+    with pytest.raises(PipelineCrash) as caught:
+        run(tmp_path / "root", "crash")
+    assert caught.value.log == tmp_path / "root/logs/run-1.log"
+    assert any("ZeroDivisionError: no one foresaw this" in line for line in caught.value.tail)
+    assert not any("\x1b" in line for line in caught.value.tail)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopping_leaves_no_step_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    pid_file = tmp_path / "pid"
+    monkeypatch.setenv("PID_FILE", str(pid_file))
+
+    def stop_when_the_step_is_at_work() -> None:
+        while not (pid_file.exists() and pid_file.read_text()):
+            time.sleep(0.02)
+        os.kill(os.getpid(), number)
+
+    thread = threading.Thread(target=stop_when_the_step_is_at_work)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "root", "wait")
+    thread.join()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid_file.read_text()), 0)
+    with locked(tmp_path / "root"):
+        pass  # and the lock is free again
+
+
+def test_one_run_a_root(tmp_path: Path) -> None:
+    with locked(tmp_path / "root"):
+        with (
+            pytest.raises(UserError, match=rf"in use by another run \(process {os.getpid()}, since .*\)"),
+            locked(tmp_path / "root"),
+        ):
+            pass
+        with locked(tmp_path / "other"):
+            pass
+    with locked(tmp_path / "root"):
+        pass
+
+
+def test_a_killed_step_is_told_from_a_failed_one(tmp_path: Path) -> None:
+    with pytest.raises(PipelineCrash) as caught:
+        run(tmp_path / "root", "kill")
+    assert caught.value.tail[-1].startswith("(no traceback: something ended the step from outside")

@@ -1,0 +1,81 @@
+"""The three conditions, each failing alone, and the first version's own rules."""
+
+import pytest
+
+from components.config import RegistryConfig
+from components.registry.gate import decide, unchanged
+
+SETTINGS = RegistryConfig(margin=0.005, floor=0.03)
+
+
+def comparison(difference=0.01, low=-0.004, by_dataset=(0.03, -0.01), baseline="champion"):
+    differences = {
+        f"d{i}": {"difference": one, "low": one - 0.01, "high": one + 0.01} for i, one in enumerate(by_dataset)
+    }
+    return {
+        "baseline": baseline,
+        "difference": difference,
+        "low": low,
+        "high": 0.02,
+        "p_value": 0.2,
+        "by_dataset": differences,
+    }
+
+
+def test_better_within_margin_and_floors_is_promoted():
+    verdict = decide(SETTINGS, champion_version="3", champion=comparison(), multitask=None)
+    assert verdict.decision == "promoted"
+    expected = "better than champion version 3: +1.00 points on 2 datasets [-0.40 points, 2.00 points]"
+    assert verdict.reason == expected
+    assert verdict.numbers["margin"] == 0.005 and verdict.numbers["by_dataset"]["d1"]["difference"] == -0.01
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"difference": 0.0}, "not better on average"),
+        ({"difference": -0.001}, "not better on average"),
+        ({"low": -0.005}, "the lower end is not above the margin of -0.50 points"),
+        ({"by_dataset": (0.06, -0.031)}, "d1 loses 3.10 points, more than 3.00 points"),
+    ],
+)
+def test_each_condition_refuses_alone(changed, why):
+    verdict = decide(SETTINGS, champion_version="3", champion=comparison(**changed), multitask=comparison())
+    assert verdict.decision == "refused"
+    assert verdict.reason.split("]; ")[1] == why
+
+
+def test_a_dataset_at_its_floor_is_not_below_it():
+    champion = comparison(by_dataset=(0.05, -0.03))
+    assert decide(SETTINGS, champion_version="3", champion=champion, multitask=None).decision == "promoted"
+
+
+def test_nothing_in_common_with_the_champion_is_for_a_person():
+    verdict = decide(SETTINGS, champion_version="3", champion=None, multitask=comparison())
+    assert verdict.decision == "refused" and "shares no dataset with champion version 3" in verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("multitask", "decision", "why"),
+    [
+        (comparison(), "promoted", "the first version, better than the multi-task adapter: +1.00 points"),
+        (comparison(difference=-0.001), "promoted", "promoted all the same, because nothing serves yet"),
+        (None, "promoted", "there is no multi-task adapter to compare it with"),
+        (comparison(difference=-0.02, low=-0.03), "refused", "not better on average; the lower end is not above"),
+        (comparison(by_dataset=(0.1, -0.05)), "refused", "d1 loses 5.00 points"),
+    ],
+)
+def test_the_first_version_meets_the_multitask_adapter(multitask, decision, why):
+    verdict = decide(SETTINGS, champion_version=None, champion=None, multitask=multitask)
+    assert (verdict.decision, why in verdict.reason) == (decision, True), verdict.reason
+
+
+def test_manual_says_what_the_gate_would_have_done():
+    settings = RegistryConfig(promote="manual")
+    verdict = decide(settings, champion_version="3", champion=comparison(), multitask=None)
+    assert verdict.decision == "manual" and verdict.numbers["difference"] == 0.01
+    assert verdict.reason.startswith("registry.promote is manual; by itself: better than champion version 3")
+
+
+def test_unchanged():
+    assert unchanged("4").decision == "unchanged" and "version 4" in unchanged("4").reason

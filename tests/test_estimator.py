@@ -1,0 +1,135 @@
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+
+from components import solver
+from components.errors import UserError
+from components.estimator import GroupEstimator, halves_of
+from components.tables import Features
+
+TRAIN_ROWS, VALIDATION_ROWS, DIM = (14, 30, 20), (31, 50, 24), 10
+LAMBDAS = [1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001]
+MEMBERS = np.array([[a, b, c] for a in (0, 1) for b in (0, 1) for c in (0, 1) if a + b + c], bool)
+EVERY = range(len(MEMBERS))
+
+
+def make() -> tuple[list[Features], list[Features]]:
+    rng = np.random.default_rng(4)
+    splits: tuple[list[Features], list[Features]] = ([], [])
+    for i, counts in enumerate(zip(TRAIN_ROWS, VALIDATION_ROWS, strict=True)):
+        centre = rng.normal(size=DIM) * 0.2
+        for tables, rows in zip(splits, counts, strict=True):
+            features = (rng.normal(size=(rows, DIM)) + centre) * (1 + i)
+            row = rng.integers(0, 2**63 - 1, rows)
+            margin = rng.normal(size=rows)
+            tables.append(Features(row, features.astype(np.float32), margin.astype(np.float32)))
+    return splits
+
+
+def reference_weights(train: list[Features], subset: np.ndarray, lam: float) -> np.ndarray:
+    """One subset and one lambda by scipy, in float64."""
+    inside = [table for table, held in zip(train, subset, strict=True) if held]
+
+    def objective(w: np.ndarray) -> float:
+        losses = [np.logaddexp(0, -(t.margin + t.features.astype(np.float64) @ w)).mean() for t in inside]
+        return float(np.mean(losses) + lam / 2 * w @ w)
+
+    def gradient(w: np.ndarray) -> np.ndarray:
+        pulls = [t.features.T @ (1 / (1 + np.exp(t.margin + t.features @ w))) / len(t.row) for t in inside]
+        return np.asarray(lam * w - np.mean(pulls, axis=0))
+
+    options = {"ftol": 1e-15, "gtol": 1e-9}
+    return np.asarray(minimize(objective, np.zeros(DIM), jac=gradient, method="L-BFGS-B", options=options).x)
+
+
+@pytest.fixture(scope="module")
+def tables() -> tuple[list[Features], list[Features]]:
+    return make()
+
+
+@pytest.fixture(scope="module")
+def estimator(tables: tuple[list[Features], list[Features]]) -> GroupEstimator:
+    return GroupEstimator(*tables, LAMBDAS, seed=5, names=["a", "b", "c"])
+
+
+def test_lambdas_are_in_units_of_the_mean_over_all_rows(
+    tables: tuple[list[Features], list[Features]], estimator: GroupEstimator
+) -> None:
+    norms = np.concatenate([(table.features.astype(np.float64) ** 2).sum(1) for table in tables[0]])
+    np.testing.assert_allclose(estimator.lambdas, np.array(LAMBDAS) * norms.mean())
+
+
+def test_estimates_are_those_of_one_solve_at_a_time(
+    tables: tuple[list[Features], list[Features]], estimator: GroupEstimator
+) -> None:
+    train, validation = tables
+    estimates = estimator.solve(MEMBERS)
+    for k, subset in enumerate(MEMBERS):
+        weights = [reference_weights(train, subset, lam) for lam in estimator.lambdas]
+        losses = np.full((len(LAMBDAS), 3, 3), np.nan)  # lambda, rows that chose, dataset
+        for at, w in enumerate(weights):
+            for i in np.flatnonzero(subset):
+                rows = np.logaddexp(0, -(validation[i].margin + validation[i].features.astype(np.float64) @ w))
+                half = estimator.halves[i]
+                losses[at, :, i] = rows.mean(), rows[~half].mean(), rows[half].mean()
+        for a in range(3):
+            best = int(np.nanmean(losses[:, a], axis=1).argmin())
+            assert estimates.lambda_index[a, k] == best
+            np.testing.assert_allclose(estimates.loss[a, k], losses[best, a], atol=2e-4)
+        np.testing.assert_allclose(estimates.weights[k], weights[estimates.lambda_index[0, k]], atol=5e-3)
+    # otherwise the test would not see a wrong choice
+    assert all((estimates.lambda_index[a] != estimates.lambda_index[b]).any() for a, b in ((0, 1), (0, 2), (1, 2)))
+
+
+def test_losses_are_missing_exactly_outside_the_subset(estimator: GroupEstimator) -> None:
+    loss = estimator.solve(MEMBERS).loss
+    assert loss.shape == (3, 7, 3)
+    assert np.array_equal(np.isnan(loss), np.broadcast_to(~MEMBERS, loss.shape))
+
+
+def test_row_losses_average_to_the_table(estimator: GroupEstimator) -> None:
+    estimates = estimator.solve(MEMBERS)
+    rows = estimator.row_losses(MEMBERS)
+    for k in EVERY:
+        assert sorted(rows[k]) == np.flatnonzero(MEMBERS[k]).tolist()
+        for i, losses in rows[k].items():
+            half = estimator.halves[i]
+            assert losses.shape == (3, VALIDATION_ROWS[i])
+            means = [losses[0].mean(), losses[1][~half].mean(), losses[2][half].mean()]
+            np.testing.assert_allclose(means, estimates.loss[:, k, i], atol=1e-5)
+
+
+def test_chunks_repeats_and_order_do_not_matter(
+    tables: tuple[list[Features], list[Features]], estimator: GroupEstimator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = estimator.solve(MEMBERS)
+    order = [6, 2, 2, 0]
+    monkeypatch.setitem(solver.CELLS, "cpu", 200)
+    calls: list[tuple[int, int]] = []
+    some = estimator.solve(MEMBERS[order], progress=lambda done, total: calls.append((done, total)))
+    assert np.array_equal(some.lambda_index, whole.lambda_index[:, order])
+    np.testing.assert_allclose(some.loss, whole.loss[:, order], atol=2e-4)
+    np.testing.assert_allclose(some.loss[:, 1], some.loss[:, 2], atol=2e-4)
+    assert calls[-1] == (4, 4)
+    assert len(calls) > 1
+    assert len(estimator.row_losses(MEMBERS[order])) == 4
+
+
+def test_halves_are_balanced_and_fixed_by_row_and_seed() -> None:
+    row = np.random.default_rng(0).integers(0, 2**63 - 1, 1001)
+    half = halves_of(row, 0)
+    assert half.sum() == 500
+    shuffled = np.random.default_rng(1).permutation(1001)
+    assert np.array_equal(halves_of(row[shuffled], 0), half[shuffled])
+    assert 400 < (half != halves_of(row, 1)).sum() < 600
+    assert halves_of(np.arange(2), 0).sum() == 1
+    consecutive = halves_of(np.arange(1000), 7)
+    assert 200 < consecutive[:500].sum() < 300
+
+
+def test_a_dataset_without_two_validation_rows_is_named(tables: tuple[list[Features], list[Features]]) -> None:
+    train, validation = tables
+    short = Features(validation[1].row[:1], validation[1].features[:1], validation[1].margin[:1])
+    with pytest.raises(UserError) as error:
+        GroupEstimator(train, [validation[0], short, validation[2]], LAMBDAS, seed=0, names=["a", "b", "c"])
+    assert error.value.problems == ("b: 1",)

@@ -1,0 +1,122 @@
+"""An ensemble folder of random adapters on a random two-layer model: small, but everything in it is real."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from components.config import LoraConfig, ModelConfig
+from components.language_model import Base, attach_adapter, load_base, save_adapter
+from components.prompts import label_tokens
+
+TEMPLATES = {"mood": "{text}\nMood:\n", "pair": "{text}\n{text_pair}\nSame?\n"}
+WORDS = {"mood": ["bad", "good"], "pair": ["yes", "no", "maybe"]}
+LABELS = {"mood": ["negative", "positive"], "pair": ["entails", "contradicts", "neutral"]}
+ADAPTERS = ("start", "group-0", "group-0-booster-0", "group-1")
+
+
+def digest(text: str) -> str:
+    """A made-up digest that looks like one."""
+    return (text.encode().hex() * 64)[:64]
+
+
+def write_base(folder: Path) -> ModelConfig:
+    """A byte-level tokenizer and a Llama of two layers, hidden size 32, seeded."""
+    vocabulary = {symbol: i for i, symbol in enumerate(["<eos>", *sorted(pre_tokenizers.ByteLevel.alphabet())])}
+    core = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<eos>", pad_token="<eos>").save_pretrained(folder)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        initializer_range=0.2,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return ModelConfig(id=str(folder), quantization="none", dtype="float32", device="cpu", max_length=128)
+
+
+def write_ensemble(folder: Path, model: ModelConfig) -> dict[str, Any]:
+    """Two groups, one of them boosted, and a completion dataset; returns the parsed ``ensemble.json``."""
+    base = load_base(model)
+    for seed, name in enumerate(ADAPTERS):
+        _write_adapter(base, folder / "adapters" / name, seed)
+    description = {
+        "schema": 1,
+        "name": "desk",
+        "base": {
+            **{key: getattr(model, key) for key in ("id", "revision", "quantization", "dtype", "max_length")},
+            "digest": base.digest,
+        },
+        "datasets": {name: _dataset(name, base) for name in TEMPLATES}
+        | {
+            "story": {
+                "template": "{prompt}",
+                "labels": [],
+                "words": [],
+                "label_token_ids": [],
+                "completion": True,
+                "digest": digest("story"),
+                "metric": "accuracy",
+            }
+        },
+        "start": {"folder": "adapters/start", "digest": digest("start")},
+        "groups": [
+            _group("group-0", ["mood", "story"], [_booster("group-0-booster-0")]),
+            _group("group-1", ["pair"], []),
+        ],
+        "weights": {"mood": [0.7, 0.3], "pair": [0.0, 1.0], "story": [1.0, 0.0]},
+        "artifacts": {
+            kind: {"key": f"{kind}/1", "digest": digest(kind)} for kind in ("affinity", "partition", "features")
+        },
+        "git_sha": "c0ffee",
+        "seed": 7,
+    }
+    (folder / "ensemble.json").write_text(json.dumps(description))
+    return description
+
+
+def _dataset(name: str, base: Base) -> dict[str, Any]:
+    return {
+        "template": TEMPLATES[name],
+        "labels": LABELS[name],
+        "words": WORDS[name],
+        "label_token_ids": label_tokens(WORDS[name], TEMPLATES[name], base.tokenizer)[0],
+        "completion": False,
+        "digest": digest(name),
+        "metric": "accuracy",
+    }
+
+
+def _group(name: str, datasets: list[str], boosters: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "name": name,
+        "datasets": datasets,
+        "folder": f"adapters/{name}",
+        "digest": digest(name),
+        "run_id": f"run-{name}",
+        "boosters": boosters,
+    }
+
+
+def _booster(name: str) -> dict[str, Any]:
+    return {"folder": f"adapters/{name}", "digest": digest(name), "eta": 0.5}
+
+
+def _write_adapter(base: Base, folder: Path, seed: int) -> None:
+    model = attach_adapter(base, LoraConfig(rank=4, alpha=8), seed)
+    random = torch.Generator().manual_seed(seed)
+    for name, weight in model.named_parameters():
+        if "lora_" in name:
+            weight.data.copy_(torch.randn(weight.shape, generator=random) * 0.3)
+    save_adapter(model, folder, base)
+    model.unload()
