@@ -32,14 +32,20 @@ class OnDemand:
         return load_base(self._step.config.model)
 
     def examples(self, dataset: PreparedDataset, split: SplitName) -> Examples:
-        """A split's tokenized rows; what was decided about labels and cut from texts is said aloud once."""
+        """A split's tokenized rows."""
         where = (dataset.name, split)
         if where not in self._examples:
-            examples = tokenize(dataset, split, self.base.tokenizer, self._step.config.model.max_length)
-            self._examples[where] = examples
-            if examples.truncated:
-                self._step.say(f"{dataset.name}: {examples.truncated} of {len(examples)} {split} texts were cut")
+            limit = self._step.config.model.max_length
+            self._examples[where] = tokenize(dataset, split, self.base.tokenizer, limit)
         return self._examples[where]
+
+    def truncated(self) -> dict[str, dict[str, int]]:
+        """How many texts were cut, by dataset and split, of those tokenized so far."""
+        counts: dict[str, dict[str, int]] = {}
+        for (name, split), examples in self._examples.items():
+            if examples.truncated:
+                counts.setdefault(name, {})[split] = examples.truncated
+        return counts
 
     def trainable(self, folder: Path) -> PeftModel:
         """The model with a copy of the adapter in ``folder`` to be trained in place. To be asked for once, first."""

@@ -142,4 +142,5 @@ def _cut(template: str, row: dict[str, str], tokenizer: "PreTrainedTokenizerFast
                 f"the prompt does not fit into {room} tokens even without its text",
                 remedy="raise model.max_length, or shorten the template or the response",
             )
-        row[longest] = row[longest][: offsets[keep - 1][1]] if keep > 0 else ""
+        # Where the first dropped token starts: a character of several tokens goes as a whole, so every round cuts.
+        row[longest] = row[longest][: offsets[keep][0]] if keep > 0 else ""

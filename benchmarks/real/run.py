@@ -80,7 +80,7 @@ def condensed(summary: dict[str, Any], rows: dict[str, int], seconds: float) -> 
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """The results as a Markdown table: each dataset's own metric in percent, the half width of its interval behind it."""
+    """The results as a Markdown table: each metric in percent, half the width of its interval behind it."""
     methods = [method for method in METHODS if method in result["average"]]
     lines = ["| dataset | metric | " + " | ".join(METHODS[method] for method in methods) + " |"]
     lines.append("| --- | --- |" + " ---: |" * len(methods))

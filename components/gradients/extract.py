@@ -34,6 +34,10 @@ def run(config: str, run_name: str, datasets: Path, start: Path, shard: str, fea
             step.progress(done, len(names), dataset.name)
             _features(step, work, dataset, prepared.digests[dataset.name], theta)
             _logits(step, work, dataset, theta)
+        step.facts = {"truncated": work.truncated()}
+        for name, counts in work.truncated().items():
+            told = ", ".join(f"{count} of {split}" for split, count in counts.items())
+            step.say(f"{name}: texts longer than model.max_length were cut ({told})")
         step.pass_on(features)
 
 

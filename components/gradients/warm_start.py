@@ -145,7 +145,10 @@ def _sample(step: Step, dataset: PreparedDataset, work: "OnDemand") -> "Material
     from components.training import Material
 
     examples = work.examples(dataset, "train")
-    for note in examples.notes:
-        step.say(f"{dataset.name}: {note}")
+    if examples.notes:
+        step.say(
+            f"{dataset.name}: {len(examples.notes)} of {len(dataset.words)} labels share their first token with others "
+            f"and answer with another one ({'; '.join(examples.notes[:2])}{'; ...' if len(examples.notes) > 2 else ''})"
+        )
     chosen = sample_rows(examples.row, step.config.warm_start.samples_per_dataset, step.config.seed)
     return Material(examples.take(chosen), work.examples(dataset, "validation"))

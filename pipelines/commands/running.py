@@ -56,7 +56,7 @@ def run(
 
 def demo(
     folder: Annotated[Path, typer.Argument(help="Folder for the demo's data, config and results.")] = Path(
-        "loraloom-demo"
+        ".loraloom/demo"
     ),
     debug: DebugOption = False,
 ) -> None:
@@ -65,12 +65,13 @@ def demo(
     Needs no network and no GPU.
     """
     with reported(debug):
-        config_file, root = _write_demo(folder), folder / "run"
+        config_file = _write_demo(folder)
+        config = read_config(config_file)
         typer.echo(f"wrote {config_file} and its data")
-        summary = run_local(read_config(config_file), root, debug=debug)
+        summary = run_local(config, folder, debug=debug)
         from pipelines.show import show_result
 
-        show_result(Console(), summary, _options(config_file, root))
+        show_result(Console(), summary, _options(config_file, None if folder == default_root(config) else folder))
 
 
 def _write_demo(folder: Path) -> Path:
