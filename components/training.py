@@ -100,7 +100,8 @@ def fit(
     """
     lengths = [[len(ids) for ids in part.train.ids] for part in material]
     order = batch_order(lengths, recipe.epochs, recipe.batch_size, recipe.size_exponent, recipe.seed)
-    steps_per_epoch = max(1, round(len(order) / recipe.epochs)) if recipe.epochs >= 1 else len(order)
+    # Rounded down: rounded up, the last epoch would end without its evaluation and could never be the best.
+    steps_per_epoch = max(1, int(len(order) / max(1.0, recipe.epochs)))
     set_seed(recipe.seed)
     with tempfile.TemporaryDirectory(prefix="loraloom-train-") as folder:
         rows, checkpoints = _Rows(material), _Checkpoints(store, job, Path(folder))

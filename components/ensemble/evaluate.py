@@ -55,6 +55,7 @@ def run(
         inputs = {
             "logits": dict(sorted(used.items())),
             "weights": weighed.digest,
+            "shrinkage": step.config.boosting.shrinkage,
             "champion": champion.get("predictions"),
             "resamples": step.config.ensemble.bootstrap,
             "metrics": {dataset.name: dataset.metric for dataset in prepared.datasets},

@@ -29,7 +29,12 @@ def run(
         used = {
             label: key for label, key in references.items() if label.startswith("logits/") and "/validation" in label
         }
-        inputs = {"logits": dict(sorted(used.items())), "groups": groups, "seed": step.config.seed}
+        inputs = {
+            "logits": dict(sorted(used.items())),
+            "groups": groups,
+            "shrinkage": step.config.boosting.shrinkage,
+            "seed": step.config.seed,
+        }
         step.obtain("weights", "weights", inputs, lambda folder: _write(step, references, names, groups, folder))
         step.pass_on(weights)
 
