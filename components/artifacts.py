@@ -11,6 +11,7 @@ import platform
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -122,14 +123,23 @@ def load(store: ObjectStore, key: str) -> Artifact:
     except KeyError:
         raise UserError(f"no finished artifact at {store.uri(key)}", remedy="run the pipeline again") from None
     folder = store.root / key if isinstance(store, LocalStore) else _cached(store, key, manifest)
-    for name, expected in manifest["files"].items():
-        path = folder / name
-        if not path.is_file() or file_digest(path) != expected["sha256"]:
-            raise UserError(
-                f"{store.uri(f'{key}/{name}')} does not match the checksum in its manifest",
-                remedy=f"delete {store.uri(key)} and run again; only this artifact is made anew",
-            )
+    if damaged := _damaged(folder, manifest):
+        if not isinstance(store, LocalStore):
+            shutil.rmtree(folder)
+        raise UserError(
+            f"{store.uri(f'{key}/{damaged[0]}')} does not match the checksum in its manifest",
+            remedy=f"delete {store.uri(key)} and run again; only this artifact is made anew",
+        )
     return Artifact(key, manifest["digest"], folder, manifest)
+
+
+def _damaged(folder: Path, manifest: Mapping[str, Any]) -> list[str]:
+    """Files that are missing in ``folder`` or are not what the manifest says."""
+    return [
+        name
+        for name, expected in manifest["files"].items()
+        if not (folder / name).is_file() or file_digest(folder / name) != expected["sha256"]
+    ]
 
 
 def _manifest(kind: str, inputs: Mapping[str, Any], facts: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -172,14 +182,19 @@ def git_sha() -> str:
 
 
 def _cached(store: ObjectStore, key: str, manifest: Mapping[str, Any]) -> Path:
-    """Download an artifact once a machine; the folder's name is its digest, so it can never be stale."""
+    """A copy on this machine, brought from the store once.
+
+    The folder's name is the digest, so it can never be stale; but whoever tidies temporary folders may have damaged it.
+    """
     target = Path(tempfile.gettempdir()) / "loraloom-cache" / manifest["digest"]
-    if target.is_dir():
+    if target.is_dir() and not _damaged(target, manifest):
         return target
+    shutil.rmtree(target, ignore_errors=True)
     target.parent.mkdir(parents=True, exist_ok=True)
     incoming = Path(tempfile.mkdtemp(dir=target.parent))
     for name in manifest["files"]:
-        store.download(f"{key}/{name}", incoming / name)
+        with suppress(KeyError):  # a file that is missing is found by its checksum
+            store.download(f"{key}/{name}", incoming / name)
     try:
         incoming.rename(target)
     except OSError:  # another process was first with the same bytes

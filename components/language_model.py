@@ -77,10 +77,13 @@ def load_base(model: ModelConfig) -> Base:
         ) from error
     loaded.eval().requires_grad_(False)
     for module in loaded.modules():
-        if isinstance(module, Linear4bit):
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0  # gradients are taken without; training has the adapter's dropout only
+        elif isinstance(module, Linear4bit):
             # bitsandbytes repacks 4-bit weights at the first inference on such CPUs; the packed product has no
             # gradient and no way back, so training after it would silently lose the base's share of the chain rule.
             module.support_avx512bf16_for_cpu = False
+            _check_blocks(module, device)
     weights = [_logical_size(module) for module in loaded.base_model.modules()]
     base = Base(loaded, tokenizer, device, model_digest(model), model, sum(weights))
     _check_head(base)
@@ -222,13 +225,26 @@ def _response_log_odds(hidden: torch.Tensor, batch: Batch, output: torch.Tensor)
     return total / predicts.sum(1).clamp_min(1)
 
 
+def _check_blocks(module: Linear4bit, device: torch.device) -> None:
+    """Refuse layers that bitsandbytes dequantizes wrongly on a CPU: rows must be whole blocks there."""
+    weight: Any = module.weight
+    blocksize = weight.quant_state.blocksize
+    if device.type == "cpu" and module.in_features % blocksize:
+        raise UserError(
+            f"nf4 on a CPU needs layers whose inputs are multiples of {blocksize}; one has {module.in_features}",
+            remedy="use model.quantization: none, or a GPU",
+        )
+
+
 def _check_head(base: Base) -> None:
     """Refuse a model whose logits are more than a product with its output embeddings (soft-capping, biases)."""
     ids = torch.arange(1, 9, device=base.device)[None] % len(base.tokenizer)
-    examples = Examples(np.zeros(1), [ids[0].tolist()], np.zeros(1), list(range(16)))
     with torch.inference_mode():
+        theirs = base.model(input_ids=ids, use_cache=False).logits[0, -1].float()
+        largest = theirs.abs().topk(16).indices  # what capping bends most
+        examples = Examples(np.zeros(1), [ids[0].tolist()], np.zeros(1), largest.tolist())
         ours = answer_logits(base.model, collate([(examples, 0)]).to(base.device))[0]
-        theirs = base.model(input_ids=ids, use_cache=False).logits[0, -1, :16].float()
+        theirs = theirs[largest]
     if (ours - theirs).abs().max() > HEAD_TOLERANCE * max(1.0, theirs.abs().max().item()):
         raise UserError(
             f"{type(base.model).__name__} changes its logits after the output layer, which label logits cannot follow",

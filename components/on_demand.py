@@ -1,20 +1,25 @@
 """The base model, its adapters and tokenized rows of one step, each loaded at first use.
 
-A step whose results are all in the store never touches this, and so neither loads a model nor asks for a GPU.
+A step whose results are all in the store never asks for any of them: it loads no model, wants no GPU, and does not
+even import torch, which takes longer than all else that such a step does.
 """
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from peft import PeftModel
 
-from components.examples import Examples, tokenize
-from components.flops import PassCost, pass_cost
-from components.language_model import Base, example_logits, load_adapters, load_base
 from components.prepared import PreparedDataset, SplitName
 from components.step import Step
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+    from components.examples import Examples
+    from components.flops import PassCost
+    from components.language_model import Base
 
 
 class OnDemand:
@@ -27,12 +32,16 @@ class OnDemand:
         self._names: dict[Path, str] = {}
 
     @cached_property
-    def base(self) -> Base:
+    def base(self) -> "Base":
         """The base model."""
+        from components.language_model import load_base
+
         return load_base(self._step.config.model)
 
-    def examples(self, dataset: PreparedDataset, split: SplitName) -> Examples:
+    def examples(self, dataset: PreparedDataset, split: SplitName) -> "Examples":
         """A split's tokenized rows."""
+        from components.examples import tokenize
+
         where = (dataset.name, split)
         if where not in self._examples:
             limit = self._step.config.model.max_length
@@ -47,15 +56,19 @@ class OnDemand:
                 counts.setdefault(name, {})[split] = examples.truncated
         return counts
 
-    def trainable(self, folder: Path) -> PeftModel:
+    def trainable(self, folder: Path) -> "PeftModel":
         """The model with a copy of the adapter in ``folder`` to be trained in place. To be asked for once, first."""
+        from components.language_model import load_adapters
+
         if self._model is not None:
             raise RuntimeError("a trainable adapter has to be the model's first: checkpoints hold all of them")
         self._model = load_adapters(self.base, {"default": folder}, trainable=True)
         return self._model
 
-    def adapter(self, folder: Path) -> PeftModel:
+    def adapter(self, folder: Path) -> "PeftModel":
         """The model with the adapter in ``folder`` active; the base is shared by all of a step's adapters."""
+        from components.language_model import load_adapters
+
         if folder in self._names and self._model is not None:
             self._model.set_adapter(self._names[folder])
             return self._model
@@ -68,8 +81,10 @@ class OnDemand:
         self._names[folder] = name
         return self._model.eval()
 
-    def cost(self, model: PeftModel) -> PassCost:
+    def cost(self, model: "PeftModel") -> "PassCost":
         """FLOPs of a pass through ``model``."""
+        from components.flops import pass_cost
+
         return pass_cost(self.base, model)
 
     def logits(
@@ -78,6 +93,8 @@ class OnDemand:
         """A function from positions in the split to label logits under the adapter in ``folder`` (None: the base)."""
 
         def compute(index: np.ndarray) -> np.ndarray:
+            from components.language_model import example_logits
+
             examples = self.examples(dataset, split).take(index)
             if folder is not None:
                 return example_logits(self.adapter(folder), self.base, examples)
@@ -88,7 +105,7 @@ class OnDemand:
 
         return compute
 
-    def spent(self, examples: Sequence[Examples], epochs: float = 1.0) -> tuple[int, int]:
+    def spent(self, examples: Sequence["Examples"], epochs: float = 1.0) -> tuple[int, int]:
         """Tokens and sum of squared lengths of a pass over ``examples``, for the FLOPs formula."""
         lengths = np.array([len(ids) for part in examples for ids in part.ids], dtype=np.int64)
         return int(epochs * lengths.sum()), int(epochs * np.square(lengths).sum())

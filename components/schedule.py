@@ -16,8 +16,8 @@ def batch_order(
     """Batches of (dataset, position).
 
     An epoch has as many row draws as the datasets have rows together. Dataset i gets a share proportional to
-    ``size_i ** size_exponent`` of them and goes through its rows in shuffled rounds, so no row is seen k + 1 times
-    before all are seen k times.
+    ``size_i ** size_exponent`` of them and goes through its rows in shuffled rounds: but for the sorting in a window,
+    no row is seen k + 1 times before all are seen k times.
 
     Args:
         lengths: for each dataset the token counts of its rows.

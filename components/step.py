@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from components import events
 from components.artifacts import Artifact, find, key_of, load, publish
-from components.config import RunConfig
+from components.config_transport import unpack
 from components.errors import UserError
 from components.object_store import ObjectStore, open_store
 
@@ -29,11 +29,12 @@ class Step:
 
     def __init__(self, name: str, config: str, run_name: str, part: str = "") -> None:
         self.name, self.part, self.run_name = name, part, run_name
-        self.config = RunConfig.model_validate_json(config)
+        self.config = unpack(config)
         self.store: ObjectStore = open_store(self.config.storage, Path(".loraloom") / self.config.name / "store")
         self.flops = 0
         self.made: dict[str, Artifact] = {}
         self.fresh: set[str] = set()
+        self.found: set[str] = set()
         self.facts: dict[str, Any] = {}
 
     def __enter__(self) -> Self:
@@ -46,7 +47,7 @@ class Step:
     ) -> None:
         seconds = time.monotonic() - self.started
         if error is None:
-            reused = bool(self.made) and not self.fresh
+            reused = bool(self.found) and not self.fresh
             write_record(self.store, self.run_name, self._record(seconds, reused))
             events.finished(self.name, self.part, reused, seconds)
         elif isinstance(error, UserError):
@@ -67,8 +68,15 @@ class Step:
         if artifact is None:
             artifact = publish(self.store, kind, inputs, write, key=key)
             self.fresh.add(label)
+        else:
+            self.found.add(label)
         self.made[label] = artifact
         return artifact
+
+    def adopt(self, label: str, artifact: Artifact) -> None:
+        """Pass on as ``label`` a finished artifact that was found by other means than its key."""
+        self.found.add(label)
+        self.made[label] = artifact
 
     def pass_on(self, path: Path) -> None:
         """Write the references to everything obtained so far."""

@@ -57,13 +57,11 @@ class Material:
 
     Attributes:
         offset: [N, C] logits added to the model's while training (what a booster builds upon), or None.
-        validation_offset: the same for the validation rows.
     """
 
     train: Examples
     validation: Examples
     offset: np.ndarray | None = None
-    validation_offset: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -185,9 +183,7 @@ def validation_loss(model: PeftModel, base: Base, material: Sequence[Material]) 
     losses = []
     for part in material:
         logits = torch.from_numpy(example_logits(model, base, part.validation))
-        if part.validation_offset is not None:
-            logits = logits + torch.from_numpy(part.validation_offset)
-        h = margins(logits, torch.from_numpy(part.validation.label))
+        h = margins(logits, torch.tensor(part.validation.label))
         losses.append(torch.nn.functional.softplus(-h.double()).mean().item())
     return float(np.mean(losses))
 
@@ -212,6 +208,8 @@ class _Checkpoints(TrainerCallback):
         self.store, self.prefix, self.folder = store, f"checkpoints/{job}", folder
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if control.should_training_stop:
+            return  # the trainer cannot go on from an end: whoever is killed now repeats the last epoch
         before = list(self.store.keys(f"{self.prefix}/"))
         paths = [path for path in sorted(self.folder.glob("checkpoint-*/**/*")) if path.is_file()]
         # The trainer keeps the newest and the best one; going on needs both.
@@ -234,6 +232,7 @@ class _Checkpoints(TrainerCallback):
 
     def clear(self) -> None:
         """Forget the checkpoints, here and in the store: the job is done."""
+        self.store.delete(f"{self.prefix}/newest")  # first: what it names is no longer whole
         for key in list(self.store.keys(f"{self.prefix}/")):
             self.store.delete(key)
         for path in self.folder.glob("checkpoint-*"):
@@ -261,6 +260,7 @@ def _arguments(base: Base, recipe: Recipe, folder: Path, steps: int, steps_per_e
         greater_is_better=False,
         logging_steps=steps_per_epoch,
         logging_nan_inf_filter=False,
+        restore_callback_states_from_checkpoint=True,  # early stopping's count of epochs without a better loss
         seed=recipe.seed,
         use_cpu=base.device.type == "cpu",
         remove_unused_columns=False,

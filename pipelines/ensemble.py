@@ -82,7 +82,7 @@ def _plan(run: dict[str, str]) -> tuple[dsl.PipelineTask, ...]:
         **run, context=opened.output, datasets=datasets, features=features.output,
         estimates=estimates.outputs["estimates"],
     )  # fmt: skip
-    for task in (opened, prepared, start, estimates, planned):
+    for task in (opened, prepared, start, features, estimates, planned):
         task.set_caching_options(False)
     return opened, prepared, start, features, estimates, planned
 
@@ -114,5 +114,5 @@ def ensemble_pipeline(config: str, run_name: str) -> None:
         weights=weights, evaluation=judged.outputs["evaluation"],
     )  # fmt: skip
     promoted = promote(**tracked, registered=registered.output)
-    for task in (weighed, judged, registered, promoted):
+    for task in (trained, boosted, weighed, judged, registered, promoted):
         task.set_caching_options(False)

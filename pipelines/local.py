@@ -24,7 +24,10 @@ import pipelines
 from components import events
 from components.config import RunConfig
 from components.config_file import resolved
+from components.config_transport import pack
 from components.errors import UserError
+from components.object_store import open_store
+from components.step import read_records
 from pipelines.progress import Event, Tail, open_view
 
 PIPELINES = {"partition": "pipelines.ensemble:plan_pipeline", "promote": "pipelines.ensemble:ensemble_pipeline"}
@@ -64,10 +67,26 @@ def run_local(
     config = resolved(config, root)
     run_name = f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     with locked(root) as lock:
-        execute(PIPELINES[until], config.model_dump_json(), root, run_name, lock=lock, debug=debug)
+        try:
+            execute(PIPELINES[until], pack(config), root, run_name, lock=lock, debug=debug)
+        except BaseException:
+            _end_tracked_run(config, run_name, failed=True)
+            raise
+        if until == "partition":
+            _end_tracked_run(config, run_name, failed=False)  # the whole pipeline's last step does so itself
         from pipelines.summary import collect
 
         return collect(config, root, run_name)
+
+
+def _end_tracked_run(config: RunConfig, run_name: str, *, failed: bool) -> None:
+    """End MLflow's parent run, if the pipeline got so far as to open it; nobody else would."""
+    opened = [r for r in read_records(open_store(config.storage, Path()), run_name) if r["step"] == "open_run"]
+    if opened:
+        from components import tracking
+
+        client = tracking.connect(str(config.tracking.uri))
+        tracking.close_run(client, opened[0]["facts"]["run_id"], failed=failed)
 
 
 @contextmanager
@@ -139,6 +158,7 @@ def _environment(events_file: Path) -> dict[str, str]:
     return {
         "OMP_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,
+        "OMP_WAIT_POLICY": "passive",  # threads that spin while they wait take the cores from the other step
         "LORALOOM_PARALLELISM": str(at_once),
         **os.environ,
         events.VARIABLE: str(events_file),

@@ -88,16 +88,16 @@ def _group(step: Step, references: dict[str, str], task: dict[str, Any]) -> Grou
 
 def _boost_once(step: Step, context: str, prepared: Prepared, theta: Artifact, group: Group, k: int) -> bool:
     """One booster: make it, measure it on validation rows it was not fitted to, keep it or stop. True: kept."""
-    from components.adapters.booster_fit import fit_booster
     from components.on_demand import OnDemand
 
     work, name = OnDemand(step), f"{group.name}-{k}"
-    artifact = step.obtain(
-        f"booster/{name}",
-        "booster",
-        _inputs(step, prepared, theta, group),
-        lambda folder: fit_booster(step, work, prepared, theta, group, folder),
-    )
+
+    def write(folder: Path) -> dict[str, Any]:
+        from components.adapters.booster_fit import fit_booster
+
+        return fit_booster(step, work, prepared, theta, group, folder)
+
+    artifact = step.obtain(f"booster/{name}", "booster", _inputs(step, prepared, theta, group), write)
     before = [group.losses(member) for member in group.members]
     for member in group.members:
         _add(step, work, artifact, prepared, group, (member, "validation"), name)

@@ -77,33 +77,29 @@ def step_along(
 def _trained(
     step: Step, work: OnDemand, prepared: Prepared, theta: Artifact, group: "Group"
 ) -> tuple[PeftModel, dict[str, Any]]:
-    """A fine-tune from theta* with what the group adds already as offset, on the rows features were taken of."""
+    """One epoch from theta* with what the group adds already as offset, on the rows features were taken of.
+
+    No early stopping: the validation rows are to judge the booster afterwards, so they must not have shaped it.
+    """
     settings = step.config.training
     material = []
     for name in group.members:
-        train, validation = group.start[name, "train"], group.start[name, "validation"]
-        material.append(
-            Material(
-                _rows(work, prepared, name, train.row),
-                work.examples(prepared[name], "validation"),
-                (group.logits[name, "train"] - train.logits).astype(np.float32),
-                (group.logits[name, "validation"] - validation.logits).astype(np.float32),
-            )
-        )
+        table = group.start[name, "train"]
+        offset = (group.logits[name, "train"] - table.logits).astype(np.float32)
+        validation = work.examples(prepared[name], "validation")
+        material.append(Material(_rows(work, prepared, name, table.row), validation, offset))
     recipe = Recipe(
-        epochs=settings.epochs,
+        epochs=1,
         learning_rate=settings.learning_rate,
         batch_size=settings.batch_size,
         seed=step.config.seed,
         warmup_ratio=settings.warmup_ratio,
         weight_decay=settings.weight_decay,
-        patience=settings.patience,
     )
     model = work.trainable(theta.folder)
-    job = digest_of(
-        [theta.digest, group.name, [float(part.offset.sum()) for part in material if part.offset is not None]]
-    )
-    fitted = fit(model, work.base, material, recipe, step.store, job[:32], step.progress)
+    offsets = [digest_of(part.offset.tolist()) for part in material if part.offset is not None]
+    job = digest_of([theta.digest, group.members, offsets])[:32]
+    fitted = fit(model, work.base, material, recipe, step.store, job, step.progress)
     return model, {"curve": fitted.curve, "flops": work.cost(model).training(fitted.tokens, fitted.squared)}
 
 

@@ -1,10 +1,10 @@
 """How far an adapter is from theta*, as published: the weight change it makes by the norm of the base's weights."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from transformers.pytorch_utils import Conv1D
 
 from components.language_model import Base
 
@@ -38,14 +38,15 @@ def _scaling(folder: Path) -> float:
 
 
 def _norm(base: Base) -> float:
-    """Frobenius norm of the base's weights, dequantized where they are packed."""
+    """Frobenius norm of the base's weights, dequantized where they are packed; tied ones count once, adapters never."""
     total = 0.0
-    for module in base.model.modules():
-        if isinstance(module, torch.nn.Linear | torch.nn.Embedding | Conv1D):
-            weight = module.weight
-            if hasattr(weight, "quant_state"):
-                from bitsandbytes.functional import dequantize_4bit
+    for name, parameter in base.model.named_parameters():
+        if ".lora_" in name:  # PEFT puts its layers into the base itself
+            continue
+        weight: Any = parameter
+        if hasattr(weight, "quant_state"):
+            from bitsandbytes.functional import dequantize_4bit
 
-                weight = dequantize_4bit(weight.data, weight.quant_state)
-            total += float(weight.detach().double().square().sum())
+            weight = dequantize_4bit(weight.data, weight.quant_state)
+        total += float(weight.detach().double().square().sum())
     return total**0.5

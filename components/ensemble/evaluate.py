@@ -69,16 +69,8 @@ def run(
             return _evaluated(step, prepared, predictions, champion)
 
         made = step.obtain("evaluation", "evaluation", inputs, write)
-        summary = assemble(step.store, run_name, step.config) | made.facts
         step.facts = {"evaluation": made.facts}
-        figures = draw_figures(summary)
-        page = render_report(summary, figures)
-        report.parent.mkdir(parents=True, exist_ok=True)
-        report.write_text(page)
-        _log(step, json.loads(context)["run_id"], summary, page, {name: one.png for name, one in figures.items()})
-        client = tracking.connect(str(step.config.tracking.uri))
-        uses = [dataset_use(step, prepared, name, "evaluation") for name in prepared.names]
-        tracking.log_datasets(client, json.loads(context)["run_id"], uses)
+        _publish(step, json.loads(context)["run_id"], prepared, made.facts, report)
         step.pass_on(evaluation)
         return {method: made.facts["average"][method]["metric"]["value"] for method in made.facts["methods"]}
 
@@ -172,6 +164,18 @@ def _against_champion(step: Step, ours: dict[str, Logits], key: str, metric: dic
     kinds = {name: metric[name] for name in pairs}
     found = compare(new, old, kinds, resamples=step.config.ensemble.bootstrap, seed=step.config.seed)
     return [_told("champion", found)]
+
+
+def _publish(step: Step, run_id: str, prepared: Prepared, evaluated: dict[str, Any], report: Path) -> None:
+    """Write the report, and show MLflow what was found and on which datasets."""
+    summary = assemble(step.store, step.run_name, step.config) | evaluated
+    figures = draw_figures(summary)
+    page = render_report(summary, figures)
+    report.parent.mkdir(parents=True, exist_ok=True)
+    report.write_text(page)
+    _log(step, run_id, summary, page, {name: one.png for name, one in figures.items()})
+    uses = [dataset_use(step, prepared, name, "evaluation") for name in prepared.names]
+    tracking.log_datasets(tracking.connect(str(step.config.tracking.uri)), run_id, uses)
 
 
 def _log(step: Step, run_id: str, summary: dict[str, Any], page: str, figures: dict[str, bytes]) -> None:

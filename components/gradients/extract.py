@@ -42,9 +42,6 @@ def run(config: str, run_name: str, datasets: Path, start: Path, shard: str, fea
 
 
 def _features(step: Step, work: "OnDemand", dataset: PreparedDataset, digest: str, theta: Artifact) -> None:
-    from components.gradients.per_sample import projected_gradients
-    from components.gradients.projection import Projection
-
     settings, seed, rows = step.config.gradients, step.config.seed, _rows(step, dataset)
     inputs = {
         "outputs": outputs_digest(step, theta.digest),
@@ -56,6 +53,9 @@ def _features(step: Step, work: "OnDemand", dataset: PreparedDataset, digest: st
     }
 
     def write(folder: Path) -> dict[str, int]:
+        from components.gradients.per_sample import projected_gradients
+        from components.gradients.projection import Projection
+
         model = work.adapter(theta.folder)
         projection = Projection(settings.dim, seed, settings.projection, work.base.device)
         flops = 0

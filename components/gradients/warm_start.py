@@ -39,7 +39,8 @@ def run(config: str, run_name: str, context: str, datasets: Path, start: Path) -
         theta = _pinned(step, prepared, work, json.loads(context)["champion"].get("start", ""))
         if theta is None:
             theta = _make(step, prepared, OnDemand(step))
-        step.made[START] = theta
+        else:
+            step.adopt(START, theta)
         step.facts = {"theta": theta.digest, "made_from": theta.facts["datasets"]}
         step.pass_on(start)
 
@@ -69,11 +70,15 @@ def _pinned(step: Step, prepared: Prepared, work: "OnDemand", champion: str) -> 
     shelf = f"{KIND}/{digest_of(recipe(step))[:24]}"
     manifests = [key for key in step.store.keys(f"{shelf}/") if key.endswith("/manifest.json")]
     found = [load(step.store, key.removesuffix("/manifest.json")) for key in manifests]
+    reasons: list[str] = []
     for theta in sorted(found, key=lambda theta: (theta.digest == champion, theta.facts["order"]), reverse=True):
         reason = _unfit(step, prepared, theta, work)
         if reason is None:
             return theta
-        step.say(f"theta* is made anew: {reason}")
+        step.withhold(START)  # its logits
+        reasons.append(reason)
+    if reasons:
+        step.say(f"theta* is made anew: {reasons[0]}")
     return None
 
 

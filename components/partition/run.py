@@ -8,9 +8,7 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from components.artifacts import Artifact
-from components.estimator import GroupEstimator
 from components.inputs import features_of, read_datasets, read_split
-from components.partition.plan import choose_partition
 from components.step import Step, read_references
 
 TABLE = "estimates.safetensors"
@@ -53,6 +51,10 @@ def run(
 def _write(
     step: Step, references: dict[str, str], found: dict[str, Artifact], affinity: Artifact, previous: Any, folder: Path
 ) -> dict[str, Any]:
+    # Bring torch and cvxpy, which a step that is reused does without.
+    from components.estimator import GroupEstimator
+    from components.partition.plan import choose_partition
+
     settings, names = step.config.partition, list(references)
     table = load_file(affinity.folder / TABLE)
     estimator = GroupEstimator(

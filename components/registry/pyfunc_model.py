@@ -10,7 +10,7 @@ from pathlib import Path
 import mlflow
 import pandas as pd
 from mlflow.exceptions import MlflowException
-from mlflow.pyfunc import PythonModel
+from mlflow.pyfunc import PythonModel, PythonModelContext
 
 from components.errors import UserError
 
@@ -20,7 +20,7 @@ BASE_MODEL = "LORALOOM_BASE_MODEL"
 class EnsembleModel(PythonModel):
     """Rows of (dataset, fields of its template) in, label and probability out."""
 
-    def load_context(self, context):  # type: ignore[no-untyped-def]
+    def load_context(self, context: PythonModelContext) -> None:
         """Load base and adapters. Raises ``UserError`` where the base model is not the one trained on."""
         from components.serving.predict import EnsemblePredictor, base_config
 
@@ -33,8 +33,8 @@ class EnsembleModel(PythonModel):
             model = base_config(description).model_copy(update={"id": local, "revision": None})
         self.predictor = EnsemblePredictor.load(folder, model)
 
-    # No type hints: with one, MLflow replaces our signature and drops `params`.
-    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
+    # No hints on the arguments: with one, MLflow replaces our signature and drops `params`.
+    def predict(self, context, model_input, params=None) -> pd.DataFrame:  # type: ignore[no-untyped-def]
         """Predict a frame of rows of one or several datasets.
 
         Returns:

@@ -7,7 +7,6 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from components.artifacts import Artifact
-from components.estimator import GroupEstimator
 from components.inputs import features_of, read_split
 from components.step import Step, read_references
 from components.surrogate.affinity import affinity
@@ -32,6 +31,8 @@ def run(config: str, run_name: str, datasets: Path, features: list[Path], estima
 
 
 def _write(step: Step, found: dict[str, Artifact], folder: Path) -> dict[str, Any]:
+    from components.estimator import GroupEstimator  # brings torch, which a step that is reused does without
+
     settings, names, seed = step.config.surrogate, list(found), step.config.seed
     estimator = GroupEstimator(
         read_split(found, "train"), read_split(found, "validation"), settings.lambdas, seed=seed, names=names

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from components.errors import UserError
-from pipelines.local import GPUS, PipelineCrash, execute, locked
+from pipelines.local import GPUS, PipelineCrash, _environment, execute, locked
 
 
 @pytest.fixture(autouse=True)
@@ -99,3 +99,10 @@ def test_a_killed_step_is_told_from_a_failed_one(tmp_path: Path) -> None:
     with pytest.raises(PipelineCrash) as caught:
         run(tmp_path / "root", "kill")
     assert caught.value.tail[-1].startswith("(no traceback: something ended the step from outside")
+
+
+def test_idle_threads_leave_the_cores_alone_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    assert _environment(Path("events.jsonl"))["OMP_WAIT_POLICY"] == "passive"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    assert _environment(Path("events.jsonl"))["OMP_WAIT_POLICY"] == "active"

@@ -1,0 +1,91 @@
+"""The graph as the compiler sees it: what waits for what, and the rules that keep KFP's traps away."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kfp import compiler
+
+from pipelines.ensemble import ensemble_pipeline, plan_pipeline
+
+# What each task of the top level reads from; config and run name come from outside.
+PLAN = {
+    "open-run": set(),
+    "prepare": set(),
+    "warm-start": {"open-run", "prepare"},
+    "extract-all": {"prepare", "warm-start"},
+    "estimate": {"prepare", "extract-all"},
+    "partition": {"open-run", "prepare", "extract-all", "estimate"},
+}
+REST = {
+    "train-all": {"open-run", "prepare", "warm-start", "partition"},
+    "boost-all": {"open-run", "prepare", "warm-start", "extract-all", "partition", "train-all"},
+    "weigh": {"prepare", "extract-all", "partition", "train-all", "boost-all"},
+    "evaluate": {"open-run", "prepare", "extract-all", "partition", "train-all", "boost-all", "weigh"},
+    "register": {
+        "open-run", "prepare", "warm-start", "estimate", "partition", "train-all", "boost-all", "weigh", "evaluate",
+    },
+    "promote": {"open-run", "register"},
+}  # fmt: skip
+LOOPS = {"extract": "extract-all", "train": "train-all", "boost": "boost-all"}
+GRAPHS = {"plan": (plan_pipeline, PLAN), "ensemble": (ensemble_pipeline, PLAN | REST)}
+
+
+@pytest.fixture(scope="module")
+def specs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    folder, found = tmp_path_factory.mktemp("graphs"), {}
+    for name, (pipeline, _) in GRAPHS.items():
+        compiler.Compiler().compile(pipeline, str(folder / f"{name}.yaml"))
+        found[name] = yaml.safe_load(Path(folder / f"{name}.yaml").read_text())
+    return found
+
+
+def dags(spec: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The tasks of every level, by the component that holds them."""
+    nested = {name.removeprefix("comp-"): part for name, part in spec["components"].items() if "dag" in part}
+    return {name: part["dag"]["tasks"] for name, part in ({"root": spec["root"]} | nested).items()}
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_what_waits_for_what(specs: dict[str, Any], name: str) -> None:
+    tasks = dags(specs[name])["root"]
+    assert {task: set(entry.get("dependentTasks", [])) for task, entry in tasks.items()} == GRAPHS[name][1]
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_nothing_is_cached_by_kfp(specs: dict[str, Any], name: str) -> None:
+    # Caching that is off is written as empty options; a loop has no options of its own.
+    for level, tasks in dags(specs[name]).items():
+        for task, entry in tasks.items():
+            assert entry.get("cachingOptions", {}) == {}, f"{task} in {level}"
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_every_loop_sits_in_a_nested_pipeline(specs: dict[str, Any], name: str) -> None:
+    looping = {}
+    for level, tasks in dags(specs[name]).items():
+        for entry in tasks.values():
+            if "parameterIterator" in entry:
+                inner = dags(specs[name])[entry["componentRef"]["name"].removeprefix("comp-")]
+                assert len(inner) == 1
+                looping[next(iter(inner))] = level
+            assert "artifactIterator" not in entry
+    assert looping == {step: level for step, level in LOOPS.items() if level in GRAPHS[name][1]}
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_inside_a_loop_nothing_reads_another_tasks_output(specs: dict[str, Any], name: str) -> None:
+    # KFP's local runner would silently put the loop's item in the place of such a parameter.
+    for level, tasks in dags(specs[name]).items():
+        if level != "root":
+            for entry in tasks.values():
+                assert not [value for value in entry["inputs"]["parameters"].values() if "taskOutputParameter" in value]
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_nothing_is_installed_at_run_time_and_every_step_says_what_it_is(specs: dict[str, Any], name: str) -> None:
+    for executor in specs[name]["deploymentSpec"]["executors"].values():
+        assert "pip install" not in " ".join(executor["container"]["command"])
+    assert list(specs[name]["root"]["inputDefinitions"]["parameters"]) == ["config", "run_name"]
+    assert specs[name]["pipelineInfo"]["name"] == {"plan": "loraloom-plan", "ensemble": "loraloom"}[name]
