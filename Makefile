@@ -15,7 +15,7 @@ $(BIN)/.ready: pyproject.toml constraints.txt
 	touch $@
 
 test: setup  ## Run the tests
-	HF_HUB_OFFLINE=1 $(BIN)/pytest
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/pytest -n 2 --dist loadfile
 
 demo: setup  ## Generate nine small datasets and run the whole pipeline on them
 	$(BIN)/loraloom demo

@@ -1,0 +1,1 @@
+"""The embedded default: a small base model, generated datasets and one config."""
