@@ -4,6 +4,7 @@ A step must know the base model's digest before it can tell whether its work is 
 neither torch nor transformers.
 """
 
+import functools
 from pathlib import Path
 
 from components.artifacts import digest_of, file_digest
@@ -33,8 +34,9 @@ def model_folder(model: ModelConfig) -> Path:
     return folder
 
 
+@functools.cache
 def model_digest(model: ModelConfig) -> str:
-    """sha256 over the model's files (names and contents): weights, configuration and tokenizer."""
+    """sha256 over the model's files (names and contents): weights, configuration and tokenizer; read once a process."""
     folder = model_folder(model)
     paths = sorted({path for pattern in PATTERNS for path in folder.glob(pattern)})
     return digest_of({path.name: file_digest(path) for path in paths})

@@ -8,13 +8,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
+from safetensors.numpy import load_file, save_file
 
 from components.artifacts import digest_of, load
-from components.prepared import PreparedDataset, SplitName
+from components.prepared import PreparedDataset, Split, SplitName
 from components.step import Step
 from components.tables import Logits, read_logits, write_logits
 
-FILE = "logits"
+FILE, TEXTS = "logits", "texts.safetensors"
 
 # Takes positions in the split [K], gives logits float32 [K, C].
 Compute = Callable[[np.ndarray], np.ndarray]
@@ -41,19 +42,21 @@ def obtain_logits(
     part = dataset.splits[split]
     index = np.arange(len(part.row)) if index is None else index
     rows, label = part.row[index], np.ones(len(index), np.int64) if dataset.completion else part.label[index]
+    texts = text_digests(part, index)
     rendering = digest_of([dataset.template, dataset.words])[:12]
     shelf = f"logits/{model_digest[:24]}/{dataset.name}/{split}/{rendering}"
-    content = digest_of([rows.tolist(), label.tolist()])
+    content = digest_of([rows.tolist(), label.tolist(), texts.tolist()])
 
     def write(folder: Path) -> dict[str, int]:
         known = _known(step, shelf)
-        missing = np.array([row not in known for row in rows.tolist()], dtype=bool)
+        missing = np.array([text not in known for text in texts.tolist()], dtype=bool)
         out = np.zeros((len(rows), max(2, len(dataset.labels))), dtype=np.float32)
         if missing.any():
             out[missing] = compute(index[missing])
         for i in np.flatnonzero(~missing):
-            out[i] = known[int(rows[i])]
+            out[i] = known[int(texts[i])]
         write_logits(folder, FILE, Logits(rows, out, label))
+        save_file({"text": texts}, folder / TEXTS)
         return {"rows": len(rows), "computed": int(missing.sum())}
 
     inputs = {"model": model_digest, "dataset": dataset.name, "split": split, "rendering": rendering, "rows": content}
@@ -72,11 +75,22 @@ def passed_logits(step: Step, references: Mapping[str, str], model: str, dataset
     return read_logits(step.load(references, logits_label(model, dataset, split)).folder, FILE)
 
 
+def text_digests(part: Split, index: np.ndarray) -> np.ndarray:
+    """What the model sees of each row, fields and response, as int64 [K].
+
+    A row id does not tell: it is blind to case and spacing, and to the response.
+    """
+    columns = [part.fields[name] for name in sorted(part.fields)] + ([part.response] if part.response else [])
+    seen = [digest_of([column[i] for column in columns]) for i in index]
+    return np.array([int(digest[:15], 16) for digest in seen], dtype=np.int64)
+
+
 def _known(step: Step, shelf: str) -> dict[int, np.ndarray]:
-    """Rows that earlier runs have seen, with their logits."""
+    """Texts that earlier runs have seen, with their logits."""
     known: dict[int, np.ndarray] = {}
     for key in step.store.keys(f"{shelf}/"):
         if key.endswith("/manifest.json"):
-            table = read_logits(load(step.store, key.removesuffix("/manifest.json")).folder, FILE)
-            known |= dict(zip(table.row.tolist(), table.logits, strict=True))
+            folder = load(step.store, key.removesuffix("/manifest.json")).folder
+            texts = load_file(folder / TEXTS)["text"]
+            known |= dict(zip(texts.tolist(), read_logits(folder, FILE).logits, strict=True))
     return known

@@ -129,7 +129,9 @@ def save_adapter(model: PeftModel, folder: Path, base: Base) -> None:
     settings = json.loads(path.read_text())
     if isinstance(settings["target_modules"], list):
         settings["target_modules"] = sorted(settings["target_modules"])
-    settings |= {"base_model_name_or_path": base.config.id, "revision": base.config.revision, "inference_mode": True}
+    # A local base is named without its path: the same adapter made elsewhere is to have the same digest.
+    name = Path(base.config.id).name if Path(base.config.id).is_dir() else base.config.id
+    settings |= {"base_model_name_or_path": name, "revision": base.config.revision, "inference_mode": True}
     path.write_text(json.dumps(settings, indent=1, sort_keys=True))
 
 

@@ -6,6 +6,11 @@ are added.
 
 import numpy as np
 
+from components.config import RunConfig
+
+SHARE = 0.05  # of training's FLOPs that warm start and extraction may take together
+LEAST = 200
+
 
 def sample_rows(row: np.ndarray, count: int, seed: int) -> np.ndarray:
     """Positions, ascending, of at most ``count`` rows of ``row`` (int64 [N])."""
@@ -16,12 +21,17 @@ def sample_rows(row: np.ndarray, count: int, seed: int) -> np.ndarray:
     return np.sort(np.argsort(mixed, kind="stable")[:count])
 
 
-def feature_rows(setting: int | str, train_rows: int, epochs: int, warm_rows: int) -> int:
-    """Rows a split that features are taken of.
+def feature_rows(config: RunConfig, train_rows: int) -> int:
+    """Rows of each split, training and validation, that a dataset's features are taken of.
 
-    ``auto`` keeps warm start and extraction within 5 % of the FLOPs of training (a pass costs the same in all three),
-    but takes at least 200 rows: fewer say too little about a dataset.
+    ``auto`` keeps warm start and extraction within 5 % of the FLOPs of training (a row costs about the same in all
+    three), but takes at least 200 rows a split: fewer say too little about a dataset.
+
+    Args:
+        train_rows: the dataset's training rows.
     """
+    setting, warm = config.gradients.samples_per_dataset, config.warm_start
     if setting != "auto":
-        return int(setting)
-    return max(200, int(0.05 * epochs * train_rows) - warm_rows)
+        return setting
+    allowed = SHARE * config.training.epochs * train_rows - warm.epochs * min(warm.samples_per_dataset, train_rows)
+    return max(LEAST, int(allowed / 2))

@@ -28,7 +28,11 @@ def assemble(store: ObjectStore, run_name: str, config: RunConfig) -> dict[str, 
         The keys of ``summary.json``; those of steps that have not ended are missing.
     """
     records = sorted(read_records(store, run_name), key=lambda record: (ORDER.index(record["step"]), record["part"]))
-    made = {label: entry for record in records for label, entry in record["artifacts"].items()}
+    made = {
+        f"dataset/{label}" if record["step"] == "prepare" else label: entry  # a dataset may be called "start"
+        for record in records
+        for label, entry in record["artifacts"].items()
+    }
     facts = _Facts(store, made)
     summary: dict[str, Any] = {
         "name": config.name,
@@ -57,7 +61,7 @@ def assemble(store: ObjectStore, run_name: str, config: RunConfig) -> dict[str, 
 
 
 class _Facts:
-    """Facts of artifacts by label, read once."""
+    """Facts of artifacts by label."""
 
     def __init__(self, store: ObjectStore, made: Mapping[str, Mapping[str, str]]) -> None:
         self._store, self._made = store, made
@@ -70,7 +74,7 @@ class _Facts:
 def _datasets(facts: _Facts, record: Mapping[str, Any]) -> list[dict[str, Any]]:
     listed = []
     for name, entry in record["artifacts"].items():
-        known = facts[name]
+        known = facts[f"dataset/{name}"]
         listed.append(
             {
                 "name": name,

@@ -69,8 +69,11 @@ def run_local(
     with locked(root) as lock:
         try:
             execute(PIPELINES[until], pack(config), root, run_name, lock=lock, debug=debug)
-        except BaseException:
-            _end_tracked_run(config, run_name, failed=True)
+        except BaseException as error:
+            try:
+                _end_tracked_run(config, run_name, failed=True)
+            except Exception as other:  # the first failure is the one to tell; this one goes beside it
+                error.add_note(f"MLflow's run could not be ended either: {other}")
             raise
         if until == "partition":
             _end_tracked_run(config, run_name, failed=False)  # the whole pipeline's last step does so itself
@@ -153,7 +156,8 @@ def execute(pipeline: str, config: str, root: Path, run_name: str, *, lock: int,
 def _environment(events_file: Path) -> dict[str, str]:
     """The steps' environment. Steps at work together share the cores, but no GPU; nothing reports home."""
     at_once = 1 if GPUS.is_dir() else TASKS_AT_ONCE
-    threads = str(max(1, len(os.sched_getaffinity(0)) // at_once))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = str(max(1, cores // at_once))
     source = str(Path(pipelines.__file__).parents[1])
     return {
         "OMP_NUM_THREADS": threads,

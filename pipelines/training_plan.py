@@ -1,11 +1,12 @@
 """What training will cost, from what the steps before it measured on this very model and machine."""
 
+import json
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from components.config import RunConfig
+from components.partition.run import jobs
 
 
 @dataclass(frozen=True)
@@ -47,12 +48,8 @@ class TrainingPlan:
 def training_plan(config: RunConfig, summary: dict[str, Any]) -> TrainingPlan:
     """The adapters that the groups in ``summary`` call for, and their cost."""
     rows = {dataset["name"]: dataset["rows"]["train"] for dataset in summary["datasets"]}
-    jobs: list[tuple[str, Sequence[str]]] = [(f"group-{k}", group) for k, group in enumerate(summary["groups"])]
-    if "multitask" in config.ensemble.baselines:
-        jobs.append(("multitask", list(rows)))
-    if "per_dataset" in config.ensemble.baselines:
-        jobs += [(f"only {name}", [name]) for name in rows]
-    adapters = tuple(_adapter(name, tuple(datasets), rows, config) for name, datasets in jobs)
+    planned = [json.loads(job) for job in jobs(summary["groups"], list(rows), config.ensemble.baselines)]
+    adapters = tuple(_adapter(job["name"], tuple(job["datasets"]), rows, config) for job in planned)
     steps: list[dict[str, Any]] = summary["cost"]["steps"]
     warm = next((step for step in steps if step["step"] == "warm_start"), dict[str, Any]())
     # A reused warm start cost nothing now; what it cost when it was made is told apart.

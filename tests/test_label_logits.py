@@ -120,6 +120,33 @@ def test_another_rendering_is_computed_wholly(config: str, changes: dict[str, An
     assert model.asked == [[3, 5, 9]]
 
 
+def test_a_text_that_changed_under_the_same_row_id_is_computed_again(config: str) -> None:
+    """Row ids are blind to case and spacing; the model is not."""
+    obtain(config, FEW, Model(FEW))
+    part = FEW.splits["test"]
+    edited = replace(part, fields={"text": ["text 3", "TEXT  5", "text 9"]})
+    model = Model(FEW)
+    obtain(config, replace(FEW, splits=dict.fromkeys(("train", "validation", "test"), edited)), model)
+    assert model.asked == [[5]]
+
+
+def test_a_response_that_changed_is_computed_again(config: str) -> None:
+    def answers(*response: str) -> PreparedDataset:
+        part = Split(np.array([3, 5]), {"text": ["ask 3", "ask 5"]}, np.array([-1, -1]), list(response))
+        splits = dict.fromkeys(("train", "validation", "test"), part)
+        return replace(FEW, splits=splits, completion=True, labels=(), words=())
+
+    def two(index: np.ndarray) -> np.ndarray:
+        asked.append(index.tolist())
+        return np.zeros((len(index), 2), np.float32)
+
+    asked: list[list[int]] = []
+    for data in (answers("yes", "no"), answers("yes", "maybe")):
+        with Step("extract", config, "run") as step:
+            obtain_logits(step, "d" * 64, data, "test", two, model="start")
+    assert asked == [[0, 1], [1]]
+
+
 def test_another_model_is_computed_wholly(config: str) -> None:
     obtain(config, FEW, Model(FEW))
     model = Model(FEW, about=100.0)

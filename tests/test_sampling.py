@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from components.config import RunConfig
 from components.sampling import feature_rows, sample_rows
 
 ROWS = np.sort(np.random.default_rng(0).choice(2**62, 500, replace=False)).astype(np.int64)
@@ -56,16 +57,26 @@ def test_every_row_is_about_as_likely() -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "train_rows", "epochs", "warm_rows", "expected"),
+    ("setting", "train_rows", "epochs", "warm_epochs", "expected"),
     [
-        (123, 1_000_000, 3, 400, 123),
-        ("auto", 1_000, 3, 400, 200),  # 150 - 400
-        ("auto", 4_000, 3, 400, 200),  # 600 - 400
-        ("auto", 10_000, 3, 400, 1_100),  # 1500 - 400
-        ("auto", 10_000, 3, 0, 1_500),
+        (123, 1_000_000, 3, 1, 123),
+        ("auto", 1_000, 3, 1, 200),  # 150 - 400
+        ("auto", 4_000, 3, 1, 200),  # (600 - 400) / 2
+        ("auto", 10_000, 3, 1, 550),  # (1500 - 400) / 2
+        ("auto", 10_000, 3, 2, 350),  # (1500 - 800) / 2
+        ("auto", 10_000, 3, 0, 750),
     ],
 )
 def test_rows_that_get_features(
-    setting: int | str, train_rows: int, epochs: int, warm_rows: int, expected: int
+    setting: int | str, train_rows: int, epochs: int, warm_epochs: float, expected: int
 ) -> None:
-    assert feature_rows(setting, train_rows, epochs, warm_rows) == expected
+    config = RunConfig.model_validate(
+        {
+            "model": {"id": "base"},
+            "datasets": [{"name": "a", "path": "a"}],
+            "gradients": {"samples_per_dataset": setting},
+            "training": {"epochs": epochs},
+            "warm_start": {"epochs": warm_epochs},
+        }
+    )
+    assert feature_rows(config, train_rows) == expected

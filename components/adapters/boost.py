@@ -95,9 +95,10 @@ def _boost_once(step: Step, context: str, prepared: Prepared, theta: Artifact, g
     def write(folder: Path) -> dict[str, Any]:
         from components.adapters.booster_fit import fit_booster
 
-        return fit_booster(step, work, prepared, theta, group, folder)
+        return fit_booster(step, work, prepared, theta, group, digest_of(inputs)[:32], folder)
 
-    artifact = step.obtain(f"booster/{name}", "booster", _inputs(step, prepared, theta, group), write)
+    inputs = _inputs(step, prepared, theta, group)
+    artifact = step.obtain(f"booster/{name}", "booster", inputs, write)
     before = [group.losses(member) for member in group.members]
     for member in group.members:
         _add(step, work, artifact, prepared, group, (member, "validation"), name)
@@ -159,8 +160,8 @@ def _inputs(step: Step, prepared: Prepared, theta: Artifact, group: Group) -> di
         "start": theta.digest,
         "datasets": {name: prepared.digests[name] for name in group.members},
         "features": {name: group.features[name].digest for name in group.members},
-        "logits": {"/".join(at): digest_of(np.round(group.logits[at], 4).tolist()) for at in group.logits},
-        "boosting": step.config.boosting.model_dump(exclude={"steps"}),
+        "logits": {name: digest_of(np.round(group.logits[name, "train"], 4).tolist()) for name in group.members},
+        "method": step.config.boosting.method,
         "training": step.config.training.model_dump() if step.config.boosting.method == "trained" else None,
         "seed": step.config.seed,
     }

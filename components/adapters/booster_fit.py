@@ -9,7 +9,7 @@ import torch
 from peft import PeftModel
 
 from components.adapters.boosting import dual_coefficients, margin_of, residuals
-from components.artifacts import Artifact, digest_of
+from components.artifacts import Artifact
 from components.examples import Examples, collate, length_batches
 from components.inputs import Prepared
 from components.language_model import Base, answer_logits, margins, save_adapter
@@ -23,11 +23,17 @@ if TYPE_CHECKING:
 
 
 def fit_booster(
-    step: Step, work: OnDemand, prepared: Prepared, theta: Artifact, group: "Group", folder: Path
+    step: Step, work: OnDemand, prepared: Prepared, theta: Artifact, group: "Group", job: str, folder: Path
 ) -> dict[str, Any]:
-    """Write the booster's PEFT folder; returns its facts (method, curve, flops)."""
-    fitter = _linear if step.config.boosting.method == "linear" else _trained
-    model, facts = fitter(step, work, prepared, theta, group)
+    """Write the booster's PEFT folder; returns its facts (method, curve, flops).
+
+    Args:
+        job: names the checkpoints of a trained booster; of everything that it is made from.
+    """
+    if step.config.boosting.method == "linear":
+        model, facts = _linear(step, work, prepared, theta, group)
+    else:
+        model, facts = _trained(step, work, prepared, theta, group, job)
     save_adapter(model, folder, work.base)
     step.flops += facts["flops"]
     return {"method": step.config.boosting.method, "curve": [], **facts}
@@ -75,7 +81,7 @@ def step_along(
 
 
 def _trained(
-    step: Step, work: OnDemand, prepared: Prepared, theta: Artifact, group: "Group"
+    step: Step, work: OnDemand, prepared: Prepared, theta: Artifact, group: "Group", job: str
 ) -> tuple[PeftModel, dict[str, Any]]:
     """One epoch from theta* with what the group adds already as offset, on the rows features were taken of.
 
@@ -97,8 +103,6 @@ def _trained(
         weight_decay=settings.weight_decay,
     )
     model = work.trainable(theta.folder)
-    offsets = [digest_of(part.offset.tolist()) for part in material if part.offset is not None]
-    job = digest_of([theta.digest, group.members, offsets])[:32]
     fitted = fit(model, work.base, material, recipe, step.store, job, step.progress)
     return model, {"curve": fitted.curve, "flops": work.cost(model).training(fitted.tokens, fitted.squared)}
 

@@ -49,12 +49,14 @@ def dual_coefficients(
     """
     scale = np.sqrt(row_weight / row_weight.mean())
     scaled, aim = features.astype(np.float64) * scale[:, None], target * scale
-    gram = scaled @ scaled.T
-    unit = np.trace(gram)
+    unit = float(np.square(scaled).sum())
     fold = np.random.default_rng(seed).permutation(len(target)) % FOLDS
-    errors = [sum(_held_out_error(gram, aim, fold == k, ridge * unit) for k in range(FOLDS)) for ridge in RIDGES]
+    folds = [(scaled[fold == k], aim[fold == k]) for k in range(FOLDS)]
+    moments = scaled.T @ scaled, scaled.T @ aim
+    errors = [sum(_held_out_error(moments, *part, ridge * unit) for part in folds) for ridge in RIDGES]
     ridge = RIDGES[int(np.argmin(errors))]
-    return _ridge(gram, aim, ridge * unit) * scale, ridge
+    # The normal equations in dim unknowns, whatever the number of rows: ridge a = r - G w at the solution.
+    return (aim - scaled @ _ridge(*moments, ridge * unit)) / (ridge * unit) * scale, ridge
 
 
 def paired_gain(before: Sequence[np.ndarray], after: Sequence[np.ndarray]) -> tuple[float, float]:
@@ -68,10 +70,14 @@ def paired_gain(before: Sequence[np.ndarray], after: Sequence[np.ndarray]) -> tu
     return float(np.mean([fall.mean() for fall in falls])), float(np.sqrt(variance) / len(falls))
 
 
-def _ridge(gram: np.ndarray, target: np.ndarray, ridge: float) -> np.ndarray:
-    return np.linalg.solve(gram + ridge * np.eye(len(gram)), target)
+def _ridge(gram: np.ndarray, moment: np.ndarray, ridge: float) -> np.ndarray:
+    return np.linalg.solve(gram + ridge * np.eye(len(gram)), moment)
 
 
-def _held_out_error(gram: np.ndarray, target: np.ndarray, out: np.ndarray, ridge: float) -> float:
-    coefficients = _ridge(gram[np.ix_(~out, ~out)], target[~out], ridge)
-    return float(np.square(gram[np.ix_(out, ~out)] @ coefficients - target[out]).sum())
+def _held_out_error(
+    moments: tuple[np.ndarray, np.ndarray], features: np.ndarray, target: np.ndarray, ridge: float
+) -> float:
+    """Squared error on rows that the fit does without: their share is taken out of the moments."""
+    gram, moment = moments
+    weights = _ridge(gram - features.T @ features, moment - features.T @ target, ridge)
+    return float(np.square(features @ weights - target).sum())

@@ -116,12 +116,7 @@ def _logits(step: Step, work: "OnDemand", prepared: Prepared, trained: Artifact,
         step.progress(done + 1, len(prepared.datasets), f"logits of {dataset.name}")
         if is_group and own:
             row = dataset.splits["train"].row
-            count = feature_rows(
-                config.gradients.samples_per_dataset,
-                len(row),
-                config.training.epochs,
-                config.warm_start.samples_per_dataset if config.warm_start.epochs else 0,
-            )
+            count = feature_rows(config, len(row))
             compute = work.logits(trained.folder, dataset, "train")
             sampled = sample_rows(row, count, config.seed)
             obtain_logits(step, outputs, dataset, "train", compute, model=task["name"], index=sampled)

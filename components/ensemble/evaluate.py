@@ -10,7 +10,7 @@ import numpy as np
 
 from components import tracking
 from components.adapter_log import dataset_use
-from components.artifacts import Artifact, load
+from components.artifacts import Artifact, find, load
 from components.ensemble.compare import Comparison, compare
 from components.ensemble.figures import draw_figures
 from components.ensemble.metrics import Scored, average, intervals, score
@@ -51,12 +51,16 @@ def run(
         groups: list[list[str]] = step.load(read_references(partition), "partition").facts["groups"]
         weighed = step.load(read_references(weights), "weights")
         champion = json.loads(context)["champion"]
-        used = {label: key for label, key in references.items() if label.startswith("logits/") and "/test" in label}
+        used = {
+            label: key for label, key in references.items() if label.startswith("logits/") and label.endswith("/test")
+        }
         inputs = {
             "logits": dict(sorted(used.items())),
             "weights": weighed.digest,
             "shrinkage": step.config.boosting.shrinkage,
             "champion": champion.get("predictions"),
+            "groups": groups,
+            "baselines": step.config.ensemble.baselines,
             "resamples": step.config.ensemble.bootstrap,
             "metrics": {dataset.name: dataset.metric for dataset in prepared.datasets},
             "seed": step.config.seed,
@@ -66,7 +70,8 @@ def run(
             predictions = _predictions(step, references, prepared, groups, weighed)
             for name, table in predictions["ensemble"].items():
                 write_logits(folder, name, table)
-            return _evaluated(step, prepared, predictions, champion)
+            labels = {dataset.name: list(dataset.labels) for dataset in prepared.datasets}
+            return {**_evaluated(step, prepared, predictions, champion), "labels": labels}
 
         made = step.obtain("evaluation", "evaluation", inputs, write)
         step.facts = {"evaluation": made.facts}
@@ -124,7 +129,7 @@ def _evaluated(step: Step, prepared: Prepared, predictions: Predictions, champio
         if baseline in scored
     ]
     if champion.get("predictions"):
-        comparisons += _against_champion(step, predictions["ensemble"], champion["predictions"], metric)
+        comparisons += _against_champion(step, predictions["ensemble"], champion["predictions"], prepared)
     return {"methods": list(scored), "results": results, "average": averages, "comparisons": comparisons}
 
 
@@ -145,23 +150,31 @@ def _told(baseline: str, comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _against_champion(step: Step, ours: dict[str, Logits], key: str, metric: dict[str, Any]) -> list[dict[str, Any]]:
-    """The comparison with the champion on the test rows both have seen, with the labels those rows have now."""
-    folder = load(step.store, key).folder
-    theirs = {name: read_logits(folder, name) for name in ours if (folder / f"{name}.safetensors").is_file()}
+def _against_champion(step: Step, ours: dict[str, Logits], key: str, prepared: Prepared) -> list[dict[str, Any]]:
+    """The comparison with the champion on the test rows both have seen, with the labels those rows have now.
+
+    A dataset whose labels are no longer the same is left out; so is a champion whose predictions are gone.
+    """
+    champion = find(step.store, key)
+    if champion is None:
+        step.say("the champion's predictions are not in the store any more: nothing to compare with")
+        return []
+    theirs: dict[str, Logits] = {}
+    for name in ours:
+        before, now = champion.facts["labels"].get(name), list(prepared[name].labels)
+        if before is not None and sorted(before) == sorted(now):
+            table = read_logits(champion.folder, name)
+            order = [before.index(label) for label in now] or [0, 1]
+            theirs[name] = Logits(table.row, np.ascontiguousarray(table.logits[:, order]), table.label)
     shared = common_rows({n: t.row for n, t in ours.items()}, {n: t.row for n, t in theirs.items()})
-    pairs = {}
+    new, old = {}, {}
     for name, (mine, other) in shared.items():
         a, b = ours[name], theirs[name]
-        if a.logits.shape[1] == b.logits.shape[1]:
-            pairs[name] = (
-                score(a.row[mine], a.logits[mine], a.label[mine]),
-                score(b.row[other], b.logits[other], a.label[mine]),
-            )
-    if not pairs:
+        new[name] = score(a.row[mine], a.logits[mine], a.label[mine])
+        old[name] = score(b.row[other], b.logits[other], a.label[mine])
+    if not new:
         return []
-    new, old = ({name: pair[side] for name, pair in pairs.items()} for side in (0, 1))
-    kinds = {name: metric[name] for name in pairs}
+    kinds: dict[str, Any] = {name: prepared[name].metric for name in new}
     found = compare(new, old, kinds, resamples=step.config.ensemble.bootstrap, seed=step.config.seed)
     return [_told("champion", found)]
 

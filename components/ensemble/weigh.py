@@ -27,7 +27,9 @@ def run(
         references = read_references(features) | read_references(adapters) | read_references(boosters)
         groups: list[list[str]] = step.load(read_references(partition), "partition").facts["groups"]
         used = {
-            label: key for label, key in references.items() if label.startswith("logits/") and "/validation" in label
+            label: key
+            for label, key in references.items()
+            if label.startswith("logits/") and label.endswith("/validation")
         }
         inputs = {
             "logits": dict(sorted(used.items())),

@@ -42,7 +42,11 @@ def run(config: str, run_name: str, datasets: Path, start: Path, shard: str, fea
 
 
 def _features(step: Step, work: "OnDemand", dataset: PreparedDataset, digest: str, theta: Artifact) -> None:
-    settings, seed, rows = step.config.gradients, step.config.seed, _rows(step, dataset)
+    settings, seed, rows = (
+        step.config.gradients,
+        step.config.seed,
+        feature_rows(step.config, len(dataset.splits["train"].row)),
+    )
     inputs = {
         "outputs": outputs_digest(step, theta.digest),
         "dataset": digest,
@@ -73,7 +77,7 @@ def _features(step: Step, work: "OnDemand", dataset: PreparedDataset, digest: st
 
 def _logits(step: Step, work: "OnDemand", dataset: PreparedDataset, theta: Artifact) -> None:
     row = dataset.splits["train"].row
-    sampled = sample_rows(row, _rows(step, dataset), step.config.seed)
+    sampled = sample_rows(row, feature_rows(step.config, len(dataset.splits["train"].row)), step.config.seed)
     wanted: list[tuple[SplitName, str, Path | None]] = [
         ("train", START, theta.folder),
         ("validation", START, theta.folder),
@@ -90,14 +94,3 @@ def _logits(step: Step, work: "OnDemand", dataset: PreparedDataset, theta: Artif
             model=model,
             index=sampled if split == "train" else None,
         )
-
-
-def _rows(step: Step, dataset: PreparedDataset) -> int:
-    """How many rows of a split get features."""
-    config = step.config
-    return feature_rows(
-        config.gradients.samples_per_dataset,
-        len(dataset.splits["train"].row),
-        config.training.epochs,
-        config.warm_start.samples_per_dataset if config.warm_start.epochs else 0,
-    )

@@ -54,6 +54,7 @@ def recipe(step: Step) -> dict[str, Any]:
         "warm_start": config.warm_start.model_dump(exclude={"renew"}),
         "learning_rate": config.warm_start.learning_rate or config.training.learning_rate,
         "batch_size": config.training.batch_size,
+        "warmup_ratio": config.training.warmup_ratio,
         "seed": config.seed,
     }
 

@@ -33,6 +33,7 @@ def run(
         previous = json.loads(context)["champion"].get("groups")
         inputs = {
             "affinity": affinity.digest,
+            "order": list(references),
             "datasets": {name: step.load(references, name).digest for name in references},
             "partition": step.config.partition.model_dump(),
             "previous": previous,

@@ -68,13 +68,16 @@ def decide(
 
 
 def unchanged(version: str) -> Verdict:
-    """Nothing new was registered, so nothing is decided."""
-    return Verdict("unchanged", f"version {version} already holds this ensemble")
+    """The version serves, or has been judged against the one that does: nothing is decided."""
+    return Verdict("unchanged", f"version {version} holds this ensemble, and has its verdict")
 
 
 def _against_champion(settings: RegistryConfig, version: str, comparison: Comparison | None) -> Verdict:
     if comparison is None:
-        return Verdict("refused", f"it shares no dataset with champion version {version}; promote it by hand")
+        return Verdict(
+            "refused",
+            f"it shares no dataset with champion version {version}, or that one's predictions are gone; decide by hand",
+        )
     failures = _failures(settings, comparison)
     numbers = _numbers(settings, comparison)
     against = f"champion version {version}: {_stated(comparison)}"

@@ -11,6 +11,7 @@ from mlflow.exceptions import MlflowException
 
 from components import __version__
 from components.artifacts import canonical, digest_of
+from components.config import RegistryConfig
 from components.model_versions import create_version, find_version
 from components.registry.gate import Verdict
 from components.registry.package import log_model
@@ -43,6 +44,7 @@ def ensemble_digest(description: Mapping[str, Any]) -> str:
     Left out: names, seeds and versions of what made it, and where adapters and their runs are kept.
     """
     kept = {key: value for key, value in description.items() if key not in INCIDENTAL}
+    kept["base"] = {key: value for key, value in kept["base"].items() if key not in ("id", "revision")}
     groups = [
         {key: value for key, value in group.items() if key not in ("run_id", "folder")} for group in kept["groups"]
     ]
@@ -64,7 +66,7 @@ def register_ensemble(
 
     Args:
         run_id: the pipeline's parent run, which the model is logged under.
-        adapters: group (and ``start``) -> version in ``<name>-adapters``.
+        adapters: group, booster or ``start`` -> version in ``<name>-adapters``.
         metrics: what to keep with the version, for a look without opening the run.
     """
     description = json.loads((folder / "ensemble.json").read_text())
@@ -98,23 +100,43 @@ def version_tags(
             f"{prefix}.boosters": canonical([booster["digest"] for booster in group["boosters"]]),
         }
     tags |= {f"adapter.{name}.version": str(number) for name, number in adapters.items()}
+    tags |= {f"adapter.{name}.digest": digest for name, digest in _others(description).items() if name in adapters}
     return tags | {f"metric.{name}": repr(float(value)) for name, value in metrics.items()}
 
 
-def promote(client: MlflowClient, name: str, number: str, verdict: Verdict) -> None:
+def _others(description: Mapping[str, Any]) -> dict[str, str]:
+    """Digests of what an ensemble ships besides the groups' adapters: theta* and the boosters, by folder name."""
+    boosters = [booster for group in description["groups"] for booster in group["boosters"]]
+    return {Path(shipped["folder"]).name: shipped["digest"] for shipped in (description["start"], *boosters)}
+
+
+def is_judged(client: MlflowClient, name: str, number: str, settings: RegistryConfig) -> bool:
+    """Whether the version is the champion, or was judged against the present champion under these settings."""
+    serving = champion(client, name)
+    if serving is not None and serving.version == number:
+        return True
+    tags = client.get_model_version(name, number).tags
+    return tags.get("gate.against") == (serving.version if serving else "nobody") and tags.get(
+        "gate.settings"
+    ) == canonical(settings.model_dump())
+
+
+def promote(client: MlflowClient, name: str, number: str, verdict: Verdict, settings: RegistryConfig) -> None:
     """Write the verdict to the version, and give it the alias ``champion`` if it was promoted.
 
-    The version then also remembers whom it replaced (``gate.replaced``), for a way back.
+    The version also remembers against whom and under which settings it was judged (``gate.against``,
+    ``gate.settings``), and whom it replaced (``gate.replaced``), for a way back.
     """
+    serving = champion(client, name)
     tags = {
+        "gate.against": serving.version if serving else "nobody",
+        "gate.settings": canonical(settings.model_dump()),
         "gate.decision": verdict.decision,
         "gate.reason": verdict.reason,
         "gate.numbers": canonical(verdict.numbers),
     }
-    if verdict.decision == "promoted":
-        before = champion(client, name)
-        if before is not None and before.version != number:
-            tags["gate.replaced"] = before.version
+    if verdict.decision == "promoted" and serving is not None and serving.version != number:
+        tags["gate.replaced"] = serving.version
     for key, value in tags.items():
         client.set_model_version_tag(name, number, key, value)
     if verdict.decision == "promoted":

@@ -5,11 +5,12 @@ import tempfile
 from pathlib import Path
 
 from components import tracking
-from components.inputs import read_datasets
+from components.adapter_log import record_adapter
+from components.inputs import START, Prepared, read_datasets
 from components.model_versions import adapters_of, find_version
 from components.registry.ensemble_folder import write_ensemble
 from components.registry.gate import Comparison, decide, unchanged
-from components.registry.register import promote, register_ensemble
+from components.registry.register import is_judged, promote, register_ensemble
 from components.step import Step, read_records, read_references
 
 
@@ -37,6 +38,7 @@ def register(
         references = read_references(adapters) | read_references(boosters) | single
         groups: list[list[str]] = step.load(references, "partition").facts["groups"]
         client = tracking.connect(str(step.config.tracking.uri))
+        _record_start(step, context, prepared, references)
         runs, versions = _where_adapters_are(step, client, len(groups), references)
         averages = step.load(references, "evaluation").facts["average"]
         with tempfile.TemporaryDirectory(prefix="loraloom-ensemble-") as folder:
@@ -69,16 +71,16 @@ def promote_step(config: str, run_name: str, context: str, registered: str) -> s
             if record["step"] == "evaluate"
             for entry in record["facts"]["evaluation"]["comparisons"]
         }
-        if version["changed"]:
+        if is_judged(client, step.config.name, version["version"], step.config.registry):
+            verdict = unchanged(version["version"])
+        else:
             verdict = decide(
                 step.config.registry,
                 champion_version=known["champion"].get("version"),
                 champion=found.get("champion"),
                 multitask=found.get("multitask"),
             )
-            promote(client, step.config.name, version["version"], verdict)
-        else:
-            verdict = unchanged(version["version"])
+            promote(client, step.config.name, version["version"], verdict, step.config.registry)
         tracking.set_tags(client, known["run_id"], {"loraloom.outcome": verdict.decision})
         tracking.close_run(client, known["run_id"])
         step.facts = {"decision": verdict.decision, "reason": verdict.reason, "numbers": verdict.numbers}
@@ -86,15 +88,27 @@ def promote_step(config: str, run_name: str, context: str, registered: str) -> s
         return verdict.decision
 
 
+def _record_start(step: Step, context: str, prepared: Prepared, references: dict[str, str]) -> None:
+    """theta* is an adapter too: the ensemble needs it, so it has a run and a version like the others."""
+    theta = step.load(references, START)
+    names = [name for name in prepared.names if name in theta.facts["datasets"]]
+    curve = theta.facts.get("curve", [])
+    record_adapter(
+        step, context, name=START, kind=START, artifact=theta, curve=curve, datasets=names, prepared=prepared
+    )
+
+
 def _where_adapters_are(
     step: Step, client: tracking.MlflowClient, groups: int, references: dict[str, str]
 ) -> tuple[dict[str, str], dict[str, int]]:
-    """MLflow's run and version of each group's adapter."""
+    """MLflow's run of each group's adapter, and the version of everything the ensemble ships."""
+    shipped = {f"group-{k}": f"adapter/group-{k}" for k in range(groups)} | {START: START}
+    shipped |= {label.replace("/", "-"): label for label in references if label.startswith("booster/")}
     runs, versions = {}, {}
-    for name in [f"group-{k}" for k in range(groups)]:
-        digest = step.load(references, f"adapter/{name}").digest
+    for name, label in shipped.items():
+        digest = step.load(references, label).digest
         found = find_version(client, adapters_of(step.config.name), "digest", digest)
         if found is None:
-            raise RuntimeError(f"the adapter of {name} was trained but never registered")
+            raise RuntimeError(f"{name} was made but never registered")
         runs[name], versions[name] = found.run_id or "", int(found.version)
     return runs, versions

@@ -23,6 +23,7 @@ def run(config: str, run_name: str, datasets: Path, features: list[Path], estima
         settings = step.config.surrogate
         inputs = {
             "features": {name: artifact.digest for name, artifact in found.items()},
+            "order": names,  # of the columns: a key sorts what is in a dictionary
             "surrogate": settings.model_dump(),
             "seed": step.config.seed,
         }
@@ -40,6 +41,9 @@ def _write(step: Step, found: dict[str, Artifact], folder: Path) -> dict[str, An
     members = choose_subsets(
         len(names), settings.subsets, settings.subset_size, settings.pair_coverage, settings.exhaustive_up_to, seed
     )
+    sampled = len(members) - len(names) - 1
+    if len(names) > settings.exhaustive_up_to and sampled != settings.subsets:
+        step.say(f"{sampled} subsets instead of {settings.subsets}: as many as the pairs' coverage takes and there are")
     estimated = estimator.solve(members, progress=step.progress)
     matrix = affinity(members, estimated.loss[0], names)
     arrays = {

@@ -1,5 +1,6 @@
 """Commands that run the pipeline on this machine: plan, run, demo."""
 
+import json
 from importlib import resources
 from pathlib import Path
 from typing import Annotated
@@ -82,7 +83,9 @@ def _write_demo(folder: Path) -> Path:
     demo_files = resources.files("pipelines.demo")
     text = demo_files.joinpath("config.yaml").read_text("utf-8")
     config_file = folder / "config.yaml"
-    config_file.write_text(text.replace("id: base_model", f"id: {demo_files / 'base_model'}"), encoding="utf-8")
+    config_file.write_text(
+        text.replace("id: base_model", f"id: {json.dumps(str(demo_files / 'base_model'))}"), encoding="utf-8"
+    )
     return config_file
 
 

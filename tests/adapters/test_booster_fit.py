@@ -144,7 +144,7 @@ class Work:
     def boosted(self) -> tuple[PeftModel, dict[str, object]]:
         """The booster, loaded from the folder it was written to, and its facts."""
         out = self.folder / "booster"
-        facts = fit_booster(self.step, OnDemand(self.step), self.prepared, self.theta, self.group, out)
+        facts = fit_booster(self.step, OnDemand(self.step), self.prepared, self.theta, self.group, "job", out)
         return load_adapters(load_base(self.step.config.model), {"default": out}), facts
 
     def loss(self, booster: PeftModel | None, split: str) -> float:

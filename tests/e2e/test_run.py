@@ -195,7 +195,7 @@ def test_every_digest_is_the_stores(project: Project, first: Run) -> None:
         manifest = json.loads(project.store.read(f"{entry['key']}/manifest.json"))
         assert manifest["digest"] == entry["digest"]
     for dataset in first.summary["datasets"]:
-        assert artifacts[dataset["name"]]["digest"] == dataset["digest"]
+        assert artifacts[f"dataset/{dataset['name']}"]["digest"] == dataset["digest"]
 
 
 def test_mlflow_has_runs_versions_and_aliases(project: Project, first: Run) -> None:
@@ -218,11 +218,13 @@ def test_mlflow_has_runs_versions_and_aliases(project: Project, first: Run) -> N
 def test_a_version_is_walked_back_to_everything_it_was_made_from(project: Project, first: Run) -> None:
     found = lineage(project.client, "small", "1")
     artifacts = first.summary["artifacts"]
-    assert found["datasets"] == {name: artifacts[name]["digest"] for name in LABELS}
+    assert found["datasets"] == {name: artifacts[f"dataset/{name}"]["digest"] for name in LABELS}
+    shipped = {f"group-{k}": f"adapter/group-{k}" for k in range(2)} | {"start": "start"}
+    shipped |= {label.replace("/", "-"): label for label in artifacts if label.startswith("booster/")}
     assert {name: adapter["digest"] for name, adapter in found["adapters"].items()} == {
-        f"group-{k}": artifacts[f"adapter/group-{k}"]["digest"] for k in range(2)
+        name: artifacts[label]["digest"] for name, label in shipped.items()
     }
-    assert [adapter["datasets"] for adapter in found["adapters"].values()] == GROUPS
+    assert [found["adapters"][f"group-{k}"]["datasets"] for k in range(2)] == GROUPS
     assert found["artifacts"]["affinity"]["digest"] == artifacts["affinity"]["digest"]
     assert found["artifacts"]["partition"]["digest"] == artifacts["partition"]["digest"]
     assert (found["start"], found["git_sha"]) == (
@@ -298,7 +300,7 @@ def test_a_failure_says_what_to_do_and_keeps_what_is_finished(
     assert project.client.get_run(records["open_run", ""]["facts"]["run_id"]).info.status == "FAILED"
     prepared = records["prepare", ""]["artifacts"]
     assert {name for name, entry in prepared.items() if entry["fresh"]} == {"film"}
-    assert prepared["film"]["digest"] != first.summary["artifacts"]["film"]["digest"]
+    assert prepared["film"]["digest"] != first.summary["artifacts"]["dataset/film"]["digest"]
     assert all(find(project.store, entry["key"]) is not None for entry in prepared.values())
 
 
@@ -343,7 +345,7 @@ def test_the_new_ensemble_is_a_second_version(project: Project, first: Run, thir
     assert third.summary["promotion"]["decision"] == ("promoted" if promoted else "refused")
     assert (project.alias("challenger"), project.alias("champion")) == (2, 2 if promoted else 1)
     found = lineage(project.client, "small", "2")
-    assert found["datasets"]["film"] == third.summary["artifacts"]["film"]["digest"]
+    assert found["datasets"]["film"] == third.summary["artifacts"]["dataset/film"]["digest"]
     assert found["adapters"]["group-1"]["run_id"] == first.summary["mlflow"]["adapters"]["group-1"]["run_id"]
 
 

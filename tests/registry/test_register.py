@@ -14,6 +14,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from components import model_versions, tracking
+from components.config import RegistryConfig
 from components.errors import UserError
 from components.registry import register
 from components.registry.gate import Verdict
@@ -23,6 +24,7 @@ from components.serving.predict import EnsemblePredictor
 from tests.tiny_ensemble import ADAPTERS, digest, write_base, write_ensemble
 
 METRICS = {"accuracy": 0.75}
+SETTINGS = RegistryConfig()
 
 
 @pytest.fixture(scope="module")
@@ -192,16 +194,21 @@ def test_the_digest_follows_what_decides_predictions(folder):
 
 def test_the_verdict_moves_the_champion(client, registered):
     assert register.champion(client, "desk") is None and register.champion(client, "no-such-model") is None
-    register.promote(client, "desk", "1", Verdict("refused", "not better", {"difference": -0.1}))
+    register.promote(client, "desk", "1", Verdict("refused", "not better", {"difference": -0.1}), SETTINGS)
     assert register.champion(client, "desk") is None
-    register.promote(client, "desk", "1", Verdict("promoted", "the first version", {"difference": 0.1}))
+    register.promote(client, "desk", "1", Verdict("promoted", "the first version", {"difference": 0.1}), SETTINGS)
     champion = register.champion(client, "desk")
     assert champion.version == "1" and champion.tags["gate.reason"] == "the first version"
     assert json.loads(champion.tags["gate.numbers"]) == {"difference": 0.1}
     second = client.create_model_version("desk", "file:///nowhere", registered.run_id)
-    register.promote(client, "desk", second.version, Verdict("promoted", "better"))
+    assert not register.is_judged(client, "desk", second.version, SETTINGS), "a step killed before the gate left it so"
+    register.promote(client, "desk", second.version, Verdict("promoted", "better"), SETTINGS)
     assert register.champion(client, "desk").tags["gate.replaced"] == "1"
-    register.promote(client, "desk", "1", Verdict("promoted", "rolled back by hand"))
+    assert not register.is_judged(client, "desk", "1", SETTINGS), "it was judged when nobody served"
+    register.promote(client, "desk", "1", Verdict("refused", "not better"), SETTINGS)
+    assert register.is_judged(client, "desk", "1", SETTINGS)
+    assert not register.is_judged(client, "desk", "1", RegistryConfig(margin=0.5)), "other settings, another verdict"
+    register.promote(client, "desk", "1", Verdict("promoted", "rolled back by hand"), SETTINGS)
     assert register.champion(client, "desk").version == "1"
 
 
