@@ -104,14 +104,6 @@ def find(store: ObjectStore, key: str) -> Artifact | None:
     return load(store, key) if store.exists(f"{key}/{MANIFEST}") else None
 
 
-def obtain(
-    store: ObjectStore, kind: str, inputs: Mapping[str, Any], write: Callable[[Path], Mapping[str, Any]]
-) -> tuple[Artifact, bool]:
-    """The artifact made from ``inputs``: the finished one if there is one, else a new one. True: it was reused."""
-    found = find(store, key_of(kind, inputs))
-    return (found, True) if found else (publish(store, kind, inputs, write), False)
-
-
 def load(store: ObjectStore, key: str) -> Artifact:
     """A verified local copy of the artifact under ``key``.
 

@@ -91,18 +91,6 @@ class _Columns:
         )
 
 
-def solve(
-    blocks: Sequence[Features],
-    members: np.ndarray,
-    lambdas: Sequence[float],
-    *,
-    tolerance: float = TOLERANCE,
-    progress: Progress | None = None,
-) -> Solution:
-    """Solve for every subset and lambda on the CPU. See :class:`PathSolver` for what is solved, and the errors."""
-    return PathSolver(blocks).solve(members, lambdas, tolerance=tolerance, progress=progress)
-
-
 def chunks(members: np.ndarray, rows: np.ndarray, device: str) -> Iterator[slice]:
     """Split the subsets, in order, so that a chunk has at most ``CELLS`` margins (a chunk has at least one subset).
 

@@ -14,7 +14,7 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from components.artifacts import Artifact, digest_of, find, key_of, load, obtain, publish
+from components.artifacts import Artifact, digest_of, find, key_of, load, publish
 from components.config import StorageConfig
 from components.errors import UserError
 from components.object_store import LocalStore
@@ -86,7 +86,7 @@ def test_a_failed_upload_leaves_no_artifact_and_can_be_made_up_for(tmp_path: Pat
         publish(broken, "features", {}, write_files)
     store, key = LocalStore(tmp_path / "store"), key_of("features", {})
     assert find(store, key) is None
-    assert obtain(store, "features", {}, write_files) == (find(store, key), False)
+    assert publish(store, "features", {}, write_files) == find(store, key)
 
 
 def test_work_that_raises_leaves_nothing(store: Logged) -> None:
@@ -120,9 +120,7 @@ def test_a_damaged_file_is_named_with_a_remedy_that_works(store: Logged, damage:
     assert f"{made.folder.relative_to(store.root)}/deep/b.bin does not match" in caught.value.what
     assert caught.value.remedy == f"delete {store.uri(made.key)} and run again; only this artifact is made anew"
     shutil.rmtree(store.root / made.key)
-    again, reused = obtain(store, "features", {}, write_files)
-    assert not reused
-    assert again.digest == made.digest
+    assert publish(store, "features", {}, write_files).digest == made.digest
 
 
 def test_the_key_follows_the_inputs() -> None:
@@ -163,15 +161,6 @@ def test_equal_values_have_equal_digests() -> None:
     assert digest_of({"a": [1, 2], "b": "ä"}) == digest_of({"b": "ä", "a": (1, 2)})
     assert digest_of(1.0) != digest_of("1.0")
     assert digest_of({}) == "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
-
-
-def test_what_is_there_is_not_made_again(store: Logged) -> None:
-    def never(folder: Path) -> Mapping[str, Any]:
-        raise AssertionError
-
-    made, reused = obtain(store, "features", {"dim": 4}, write_files)
-    assert not reused
-    assert obtain(store, "features", {"dim": 4}, never) == (made, True)
 
 
 PUBLISH = """
@@ -238,12 +227,9 @@ def data_key(store: S3Store, key: str, name: str) -> str:
 
 
 def test_a_bucket_gives_back_what_it_got(bucket: S3Store) -> None:
-    made, reused = obtain(bucket, "features", {"dim": 4}, write_files)
-    assert not reused
+    made = publish(bucket, "features", {"dim": 4}, write_files)
     assert contents(made) == FILES
-    again, reused = obtain(bucket, "features", {"dim": 4}, write_files)
-    assert reused
-    assert again == made
+    assert find(bucket, key_of("features", {"dim": 4})) == made
 
 
 def test_files_are_brought_from_a_bucket_once(bucket: S3Store, tmp_path: Path) -> None:
@@ -273,7 +259,7 @@ def test_a_damaged_object_is_named_and_never_cached(bucket: S3Store, tmp_path: P
     assert list((tmp_path / "loraloom-cache").iterdir()) == []
     for found in list(bucket.keys(made.key)):
         bucket.delete(found)
-    assert contents(obtain(bucket, "features", {}, write_files)[0]) == FILES
+    assert contents(publish(bucket, "features", {}, write_files)) == FILES
 
 
 def test_the_manifest_can_be_read_by_others(store: Logged) -> None:

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.optimize import minimize
@@ -5,12 +7,16 @@ from sklearn.linear_model import LogisticRegression
 
 from components import solver
 from components.errors import UserError
-from components.solver import PathSolver, chunks, solve
+from components.solver import PathSolver, Solution, chunks
 from components.tables import Features
 
 ROWS, DIM = (30, 80, 55, 120), 12
 LAMBDAS = [3.0, 0.3, 0.03, 0.003]
 MEMBERS = np.array([[1, 0, 0, 0], [0, 1, 0, 1], [1, 0, 1, 1], [1, 1, 1, 1], [0, 0, 1, 0]], bool)
+
+
+def solve(blocks: list[Features], members: np.ndarray, lambdas: list[float], **options: Any) -> Solution:
+    return PathSolver(blocks).solve(members, lambdas, **options)
 
 
 def make(seed: int = 0, scale: float = 1.0) -> list[Features]:

@@ -193,6 +193,12 @@ def test_without_patience_nothing_is_evaluated(model: ModelConfig, store: LocalS
     assert validation_loss(adapter, base, parts) > 1.0  # the last weights, not the best
 
 
+def test_recomputing_activations_changes_nothing(model: ModelConfig, store: LocalStore) -> None:
+    plain, _ = trained(model, store, RECIPE)
+    again, _ = trained(model, store, replace(RECIPE, gradient_checkpointing=True))
+    assert_same(again, plain, atol=1e-5)
+
+
 def test_a_loss_that_is_not_finite_is_the_users_to_mend(model: ModelConfig, store: LocalStore) -> None:
     with pytest.raises(UserError, match=r"(?s)training diverged.*-> lower training.learning_rate"):
         trained(model, store, replace(RECIPE, learning_rate=1e38))

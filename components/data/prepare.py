@@ -66,15 +66,6 @@ def prepare(config: DatasetConfig, storage: StorageConfig, base_dir: Path) -> Pr
     )
 
 
-def check(config: DatasetConfig, storage: StorageConfig, base_dir: Path) -> list[str]:
-    """Everything that :func:`prepare` would complain of, one line each, named by dataset; empty: all is well."""
-    try:
-        prepare(config, storage, base_dir)
-    except UserError as error:
-        return [f"{config.name}: {line}" for line in error.problems]
-    return []
-
-
 def _lines(error: UserError) -> tuple[str, ...]:
     return error.problems or (f"{error.what} ({error.remedy})" if error.remedy else error.what,)
 

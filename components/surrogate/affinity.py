@@ -60,17 +60,6 @@ def affinity(members: np.ndarray, loss: np.ndarray, names: Sequence[str]) -> Aff
     return Affinity(matrix, np.sqrt(variance))
 
 
-def centred(matrix: np.ndarray) -> np.ndarray:
-    """``matrix`` [n, n] made symmetric, with rows and columns of mean zero.
-
-    A partition's objective ``<T, X>`` with ``X e = e`` does not see row and column offsets, and sees T and its
-    transpose alike; without them the trace penalty means the same for every matrix.
-    """
-    symmetric = (matrix + matrix.T) / 2
-    mean = symmetric.mean(axis=0)
-    return np.asarray(symmetric - mean[:, None] - mean[None, :] + mean.mean())
-
-
 def _standardised(members: np.ndarray, loss: np.ndarray) -> np.ndarray:
     """Negated loss with mean 0 and deviation 1 over each dataset's subsets; 0 outside them. float64 [K, n]."""
     score = np.zeros(loss.shape)

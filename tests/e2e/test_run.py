@@ -7,7 +7,6 @@ Each takes a minute or so, hence one history that all tests look at.
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,79 +14,24 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from mlflow import MlflowClient
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from typer.testing import CliRunner
 
 from components import tracking
 from components.artifacts import find
-from components.config_file import read_config
 from components.errors import UserError
 from components.label_logits import FILE
-from components.object_store import LocalStore
 from components.prepared import read_prepared
 from components.registry.lineage import lineage
-from components.step import read_records
 from components.tables import read_logits
 from pipelines.cli import app
-from pipelines.local import run_local
-from tests.e2e.project import LABELS, grow, settings, write_project
+from tests.e2e.project import LABELS, grow, settings
+from tests.e2e.runs import Project, Records, Run
 
 GROUPS = [["film", "food"], ["mirror", "reverse"]]  # those that answer alike
 STEPS = "open_run prepare warm_start extract estimate partition train boost weigh evaluate register promote".split()
 NEW_TEST_ROWS = 6
-Records = dict[tuple[str, str], dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run that has ended well: its summary as it was saved, its records by (step, part), its raw log."""
-
-    summary: dict[str, Any]
-    records: Records
-    log: str
-
-    def fresh(self, kind: str) -> set[str]:
-        """Labels of this kind that the run made anew."""
-        made = {label: entry for record in self.records.values() for label, entry in record["artifacts"].items()}
-        return {label for label, entry in made.items() if entry["fresh"] and label.split("/")[0] == kind}
-
-
-class Project:
-    """The project's folder, its store and MLflow."""
-
-    def __init__(self, folder: Path) -> None:
-        self.config_file, self.root = write_project(folder), folder / "run"
-
-    @property
-    def store(self) -> LocalStore:
-        return LocalStore(self.root / "store")
-
-    @property
-    def client(self) -> MlflowClient:
-        return tracking.connect(f"sqlite:///{self.root}/mlflow.db")
-
-    def run(self, **how: Any) -> Run:
-        summary = run_local(read_config(self.config_file), self.root, **how)
-        saved = json.loads((self.root / ("plan.json" if how else "summary.json")).read_text())
-        assert saved == json.loads(json.dumps(summary))
-        log = (self.root / "logs" / f"{summary['run_id']}.log").read_text()
-        return Run(saved, self.records(summary["run_id"]), log)
-
-    def records(self, run_name: str) -> Records:
-        return {(record["step"], record["part"]): record for record in read_records(self.store, run_name)}
-
-    def facts(self, key: str) -> dict[str, Any]:
-        artifact = find(self.store, key)
-        assert artifact is not None
-        return artifact.facts
-
-    def versions(self) -> set[int]:
-        return {int(version.version) for version in self.client.search_model_versions("name = 'small'")}
-
-    def alias(self, alias: str) -> int:
-        return int(self.client.get_model_version_by_alias("small", alias).version)
 
 
 @pytest.fixture(scope="module")

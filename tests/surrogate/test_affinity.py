@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from components.errors import UserError
-from components.surrogate.affinity import affinity, centred
+from components.surrogate.affinity import affinity
 from components.surrogate.subsets import choose_subsets
 
 NAMES = ["a", "b", "c", "d", "e"]
@@ -87,12 +87,3 @@ def test_a_loss_that_is_missing_is_refused() -> None:
     loss[-1, 2] = np.nan
     with pytest.raises(ValueError, match="not finite"):
         affinity(members, loss, NAMES)
-
-
-def test_centred_is_symmetric_with_means_of_zero_and_blind_to_offsets() -> None:
-    rng = np.random.default_rng(0)
-    matrix = rng.normal(size=(6, 6))
-    result = centred(matrix)
-    project = np.eye(6) - 1 / 6
-    np.testing.assert_allclose(result, project @ (matrix + matrix.T) / 2 @ project, atol=1e-12)
-    np.testing.assert_allclose(centred(matrix + rng.normal(size=6) + rng.normal(size=(6, 1))), result, atol=1e-12)
