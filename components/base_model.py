@@ -34,12 +34,17 @@ def model_folder(model: ModelConfig) -> Path:
     return folder
 
 
-@functools.cache
 def model_digest(model: ModelConfig) -> str:
-    """sha256 over the model's files (names and contents): weights, configuration and tokenizer; read once a process."""
+    """sha256 over the model's files (names and contents): weights, configuration and tokenizer."""
     folder = model_folder(model)
     paths = sorted({path for pattern in PATTERNS for path in folder.glob(pattern)})
-    return digest_of({path.name: file_digest(path) for path in paths})
+    return digest_of({path.name: _digest(path, path.stat().st_size, path.stat().st_mtime_ns) for path in paths})
+
+
+@functools.cache
+def _digest(path: Path, size: int, changed: int) -> str:
+    """A file's digest, read once a process while its size and time stay: a step asks for it again and again."""
+    return file_digest(path)
 
 
 def model_inputs(model: ModelConfig) -> dict[str, object]:

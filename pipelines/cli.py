@@ -28,6 +28,7 @@ app.command(rich_help_panel=LOCAL)(running.plan)
 app.command(rich_help_panel=LOCAL)(running.run)
 app.command(rich_help_panel=RESULTS)(after.report)
 app.command(rich_help_panel=RESULTS)(after.ui)
+app.command(rich_help_panel=RESULTS)(after.lineage)
 app.command("compile", rich_help_panel=CLUSTER)(after.compile_)
 
 

@@ -70,8 +70,7 @@ def run(
             predictions = _predictions(step, references, prepared, groups, weighed)
             for name, table in predictions["ensemble"].items():
                 write_logits(folder, name, table)
-            labels = {dataset.name: list(dataset.labels) for dataset in prepared.datasets}
-            return {**_evaluated(step, prepared, predictions, champion), "labels": labels}
+            return _evaluated(step, prepared, predictions, champion)
 
         made = step.obtain("evaluation", "evaluation", inputs, write)
         step.facts = {"evaluation": made.facts}
@@ -130,7 +129,14 @@ def _evaluated(step: Step, prepared: Prepared, predictions: Predictions, champio
     ]
     if champion.get("predictions"):
         comparisons += _against_champion(step, predictions["ensemble"], champion["predictions"], prepared)
-    return {"methods": list(scored), "results": results, "average": averages, "comparisons": comparisons}
+    labels = {dataset.name: list(dataset.labels) for dataset in prepared.datasets}
+    return {
+        "methods": list(scored),
+        "results": results,
+        "average": averages,
+        "comparisons": comparisons,
+        "labels": labels,  # in the order of the logits' columns, for the next run's comparison
+    }
 
 
 def _scored(tables: Mapping[str, Logits]) -> dict[str, Scored]:

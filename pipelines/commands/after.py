@@ -1,4 +1,4 @@
-"""Commands for what a run left behind, and for taking the pipeline elsewhere: report, ui, compile."""
+"""Commands for what a run left behind, and for taking the pipeline elsewhere: report, ui, lineage, compile."""
 
 import json
 import os
@@ -61,6 +61,31 @@ def ui(
         with suppress(KeyboardInterrupt):
             ended = subprocess.run([sys.executable, *command], env={**os.environ, **quiet}, check=False)  # noqa: S603
             raise typer.Exit(ended.returncode)
+
+
+def lineage(
+    config_file: ConfigOption = Path("config.yaml"),
+    root: RootOption = None,
+    version: Annotated[str, typer.Option(help="A version's number, or an alias.")] = "challenger",
+    debug: DebugOption = False,
+) -> None:
+    """Walk back from a registered ensemble to every adapter, matrix, dataset, base model and commit, as JSON."""
+    with reported(debug):
+        config = read_config(config_file)
+        from components.registry.lineage import lineage as walk_back
+        from components.registry.register import with_alias
+        from components.tracking import connect
+
+        client = connect(str(resolved(config, root or default_root(config)).tracking.uri))
+        number = version
+        if not version.isdigit():
+            found = with_alias(client, config.name, version)
+            if found is None:
+                raise UserError(
+                    f"no version of {config.name} is the {version}", remedy=f"loraloom run -c {config_file}"
+                )
+            number = found.version
+        typer.echo(json.dumps(walk_back(client, config.name, number), indent=1))
 
 
 def compile_(

@@ -177,6 +177,9 @@ def test_a_version_is_walked_back_to_everything_it_was_made_from(project: Projec
     )
     assert found["base"]["id"] == str(project.config_file.parent / "model")
     assert found["gate"]["decision"] == "promoted"
+    options = ["lineage", "-c", str(project.config_file), "--root", str(project.root), "--version", "champion"]
+    told = CliRunner().invoke(app, options)
+    assert (told.exit_code, json.loads(told.stdout)["ensemble_digest"]) == (0, found["ensemble_digest"])
 
 
 def test_the_report_is_one_file(project: Project, first: Run) -> None:

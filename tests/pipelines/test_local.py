@@ -65,6 +65,8 @@ def test_stopping_leaves_no_step_behind(
 ) -> None:
     pid_file = tmp_path / "pid"
     monkeypatch.setenv("PID_FILE", str(pid_file))
+    # A shell that starts its jobs in the background has them ignore Ctrl-C, and Python then installs no handler.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def stop_when_the_step_is_at_work() -> None:
         while not (pid_file.exists() and pid_file.read_text()):
@@ -78,6 +80,7 @@ def test_stopping_leaves_no_step_behind(
     thread.join()
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid_file.read_text()), 0)
+    signal.signal(signal.SIGINT, before)
     with locked(tmp_path / "root"):
         pass  # and the lock is free again
 

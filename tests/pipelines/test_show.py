@@ -66,8 +66,8 @@ def test_training_plan_counts_what_training_does() -> None:
         ("only-a", 1000, 125),
         ("only-c", 77, 10),  # b is a group of its own already
     ]
-    # The warm start saw (400 + 300 + 77) / 2 rows; training sees three times all 1377 rows, twice.
-    assert plan.flops == pytest.approx(8.77e11 / 388.5 * 3 * 1377 * 2)
+    # The warm start saw (400 + 300 + 77) / 2 rows; training sees every row of every adapter, twice.
+    assert plan.flops == pytest.approx(8.77e11 / 388.5 * (3 * 1377 - 300) * 2)
     assert plan.memory_bytes == 3 * 2**30
     reused = example_summary()
     reused["cost"]["steps"][0]["flops"] = 0
