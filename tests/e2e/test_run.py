@@ -196,7 +196,7 @@ def test_adapters_give_the_stored_logits_in_plain_peft(project: Project, first: 
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     base = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     adapter = find(project.store, artifacts["adapter/group-1"]["key"])
-    data = find(project.store, artifacts["mirror"]["key"])
+    data = find(project.store, artifacts["dataset/mirror"]["key"])
     stored = find(project.store, artifacts["logits/group-1/mirror/test"]["key"])
     assert adapter is not None and data is not None and stored is not None
     model = PeftModel.from_pretrained(base, str(adapter.folder)).eval()
