@@ -43,8 +43,7 @@ def obtain_logits(
     index = np.arange(len(part.row)) if index is None else index
     rows, label = part.row[index], np.ones(len(index), np.int64) if dataset.completion else part.label[index]
     texts = text_digests(part, index)
-    rendering = digest_of([dataset.template, dataset.words])[:12]
-    shelf = f"logits/{model_digest[:24]}/{dataset.name}/{split}/{rendering}"
+    shelf = f"logits/{model_digest[:24]}/{dataset.name}/{split}/{dataset.rendering}"
     content = digest_of([rows.tolist(), label.tolist(), texts.tolist()])
 
     def write(folder: Path) -> dict[str, int]:
@@ -59,7 +58,13 @@ def obtain_logits(
         save_file({"text": texts}, folder / TEXTS)
         return {"rows": len(rows), "computed": int(missing.sum())}
 
-    inputs = {"model": model_digest, "dataset": dataset.name, "split": split, "rendering": rendering, "rows": content}
+    inputs = {
+        "model": model_digest,
+        "dataset": dataset.name,
+        "split": split,
+        "rendering": dataset.rendering,
+        "rows": content,
+    }
     label_in_step = logits_label(model, dataset.name, split)
     artifact = step.obtain(label_in_step, "logits", inputs, write, key=f"{shelf}/{content[:24]}")
     return read_logits(artifact.folder, FILE)

@@ -105,7 +105,7 @@ class OnDemand:
 
         return compute
 
-    def spent(self, examples: Sequence["Examples"], epochs: float = 1.0) -> tuple[int, int]:
+    def spent(self, examples: Sequence["Examples"]) -> tuple[int, int]:
         """Tokens and sum of squared lengths of a pass over ``examples``, for the FLOPs formula."""
         lengths = np.array([len(ids) for part in examples for ids in part.ids], dtype=np.int64)
-        return int(epochs * lengths.sum()), int(epochs * np.square(lengths).sum())
+        return int(lengths.sum()), int(np.square(lengths).sum())

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from components.artifacts import Artifact, canonical
+from components.artifacts import Artifact, canonical, digest_of
 
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
@@ -56,6 +56,11 @@ class PreparedDataset:
     completion: bool
     splits: dict[SplitName, Split]
     counts: dict[str, dict[str, int]]
+
+    @property
+    def rendering(self) -> str:
+        """Digest of how the dataset is put to the model: its template and label words, 16 hex digits."""
+        return digest_of([self.template, self.words])[:16]
 
     def entropy(self, split: SplitName = "validation") -> float:
         """Entropy in nats of the labels of ``split``; 1.0 for a completion dataset, which has none."""

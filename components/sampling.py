@@ -4,9 +4,14 @@ The choice follows a hash of each row's id, so it does not depend on the order o
 are added.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from components.config import RunConfig
+
+if TYPE_CHECKING:
+    from components.prepared import PreparedDataset, SplitName
 
 SHARE = 0.05  # of training's FLOPs that warm start and extraction may take together
 LEAST = 200
@@ -35,3 +40,9 @@ def feature_rows(config: RunConfig, train_rows: int) -> int:
         return setting
     allowed = SHARE * config.training.epochs * train_rows - warm.epochs * min(warm.samples_per_dataset, train_rows)
     return max(LEAST, int(allowed / 2))
+
+
+def feature_index(config: RunConfig, dataset: "PreparedDataset", split: "SplitName") -> np.ndarray:
+    """Positions in ``split``, ascending, that features are taken of; logits for boosting are of the same rows."""
+    count = feature_rows(config, len(dataset.splits["train"].row))
+    return sample_rows(dataset.splits[split].row, count, config.seed)

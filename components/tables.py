@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
+from scipy.special import logsumexp
 
 from components.errors import UserError
 
@@ -94,6 +95,11 @@ def read_logits(folder: Path, split: str) -> Logits:
         ValueError: the file holds something else, or bad numbers.
     """
     return Logits(**_read(folder, split, {"row", "logits", "label"}))
+
+
+def row_losses(logits: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """Cross-entropy of each row, nats, [N] from logits [N, C]."""
+    return logsumexp(np.asarray(logits, np.float64), axis=1) - logits[np.arange(len(label)), label]
 
 
 def mean_squared_norms(tables: Sequence[Features], names: Sequence[str]) -> np.ndarray:

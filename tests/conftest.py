@@ -1,10 +1,12 @@
 """Tiny models with everything the large ones have: grouped-query attention, tied embeddings, Conv1D layers."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from moto.server import ThreadedMotoServer
 from peft import PeftModel
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -142,3 +144,13 @@ def random_examples(lengths: list[int], classes: int = 3, seed: int = 0, *, resp
         return Examples(row, ids, np.ones(len(lengths), np.int64), [], starts)
     tokens = random.choice(np.arange(2, VOCABULARY), classes, replace=False).tolist()
     return Examples(row, ids, random.integers(0, classes, len(lengths)), tokens)
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    """The address of an S3 server that speaks real HTTP."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()

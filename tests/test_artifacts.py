@@ -5,14 +5,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from components.artifacts import Artifact, digest_of, find, key_of, load, publish
 from components.config import StorageConfig
@@ -194,15 +193,6 @@ def test_two_processes_with_the_same_key_leave_one_whole_artifact(tmp_path: Path
     made = load(LocalStore(tmp_path / "store"), "kind/same")
     assert made.facts["by"] in ("one", "two")
     assert [(made.folder / f"{name}.txt").read_text() for name in range(20)] == [f"{n} " * 1000 for n in range(20)]
-
-
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from components.tables import (
     mean_squared_norms,
     read_features,
     read_logits,
+    row_losses,
     write_features,
     write_logits,
 )
@@ -92,3 +93,9 @@ def test_unusable_datasets_are_all_named() -> None:
     with pytest.raises(UserError) as error:
         mean_squared_norms([features(), empty, zero], ["good", "empty", "zero"])
     assert [line.split(":")[0] for line in error.value.problems] == ["empty", "zero"]
+
+
+def test_row_losses_are_minus_log_probabilities() -> None:
+    table, label = np.array([[1.0, 2.0, 0.5], [800.0, 0.0, -800.0]], np.float32), np.array([2, 0])
+    first = -np.log(np.exp(0.5) / (np.exp(1.0) + np.exp(2.0) + np.exp(0.5)))
+    assert row_losses(table, label) == pytest.approx([first, 0.0])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from components.adapter_log import record_adapter
-from components.adapters.boosting import paired_gain, row_losses
+from components.adapters.boosting import paired_gain
 from components.adapters.train import weights_digest
 from components.artifacts import Artifact, digest_of
 from components.base_model import model_inputs
@@ -16,7 +16,7 @@ from components.inputs import START, Prepared, outputs_digest, read_datasets
 from components.label_logits import obtain_logits, passed_logits
 from components.prepared import SplitName
 from components.step import Step, read_references
-from components.tables import Logits
+from components.tables import Logits, row_losses
 
 if TYPE_CHECKING:
     from components.on_demand import OnDemand

@@ -18,11 +18,6 @@ FOLDS = 5
 RIDGES = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003)
 
 
-def row_losses(logits: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """Cross-entropy of each row, nats, [N] from logits [N, C]."""
-    return logsumexp(logits, axis=1) - logits[np.arange(len(label)), label]
-
-
 def margin_of(logits: np.ndarray, label: np.ndarray) -> np.ndarray:
     """Log-odds of the right answer, [N] from logits [N, C]."""
     others = np.array(logits, np.float64)

@@ -9,7 +9,7 @@ from components.artifacts import Artifact, digest_of, file_digest
 from components.base_model import model_inputs
 from components.inputs import START, Prepared, outputs_digest, read_datasets
 from components.label_logits import obtain_logits
-from components.sampling import feature_rows, sample_rows
+from components.sampling import feature_index
 from components.step import Step, read_references
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def _train(
 
 
 def _logits(step: Step, work: "OnDemand", prepared: Prepared, trained: Artifact, task: dict[str, Any]) -> None:
-    outputs, config = outputs_digest(step, weights_digest(trained)), step.config
+    outputs = outputs_digest(step, weights_digest(trained))
     is_group = task["name"].startswith("group-")
     for done, dataset in enumerate(prepared.datasets):
         own = dataset.name in task["datasets"]
@@ -115,10 +115,10 @@ def _logits(step: Step, work: "OnDemand", prepared: Prepared, trained: Artifact,
             obtain_logits(step, outputs, dataset, split, compute, model=task["name"])
         step.progress(done + 1, len(prepared.datasets), f"logits of {dataset.name}")
         if is_group and own:
-            row = dataset.splits["train"].row
-            count = feature_rows(config, len(row))
-            compute = work.logits(trained.folder, dataset, "train")
-            sampled = sample_rows(row, count, config.seed)
+            compute, sampled = (
+                work.logits(trained.folder, dataset, "train"),
+                feature_index(step.config, dataset, "train"),
+            )
             obtain_logits(step, outputs, dataset, "train", compute, model=task["name"], index=sampled)
 
 

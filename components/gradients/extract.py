@@ -8,7 +8,7 @@ from components.artifacts import Artifact
 from components.inputs import BASE, START, outputs_digest, read_datasets
 from components.label_logits import obtain_logits
 from components.prepared import PreparedDataset, SplitName
-from components.sampling import feature_rows, sample_rows
+from components.sampling import feature_index, feature_rows
 from components.step import Step, read_references
 from components.tables import write_features
 
@@ -42,17 +42,13 @@ def run(config: str, run_name: str, datasets: Path, start: Path, shard: str, fea
 
 
 def _features(step: Step, work: "OnDemand", dataset: PreparedDataset, digest: str, theta: Artifact) -> None:
-    settings, seed, rows = (
-        step.config.gradients,
-        step.config.seed,
-        feature_rows(step.config, len(dataset.splits["train"].row)),
-    )
+    settings, seed = step.config.gradients, step.config.seed
     inputs = {
         "outputs": outputs_digest(step, theta.digest),
         "dataset": digest,
         "dim": settings.dim,
         "projection": settings.projection,
-        "rows": rows,
+        "rows": feature_rows(step.config, len(dataset.splits["train"].row)),
         "seed": seed,
     }
 
@@ -64,8 +60,7 @@ def _features(step: Step, work: "OnDemand", dataset: PreparedDataset, digest: st
         projection = Projection(settings.dim, seed, settings.projection, work.base.device)
         flops = 0
         for split in ("train", "validation"):
-            examples = work.examples(dataset, split)
-            examples = examples.take(sample_rows(examples.row, rows, seed))
+            examples = work.examples(dataset, split).take(feature_index(step.config, dataset, split))
             table = projected_gradients(model, work.base, examples, projection, settings.batch_tokens)
             write_features(folder, split, table)
             flops += work.cost(model).gradients(*work.spent([examples]))
@@ -76,8 +71,6 @@ def _features(step: Step, work: "OnDemand", dataset: PreparedDataset, digest: st
 
 
 def _logits(step: Step, work: "OnDemand", dataset: PreparedDataset, theta: Artifact) -> None:
-    row = dataset.splits["train"].row
-    sampled = sample_rows(row, feature_rows(step.config, len(dataset.splits["train"].row)), step.config.seed)
     wanted: list[tuple[SplitName, str, Path | None]] = [
         ("train", START, theta.folder),
         ("validation", START, theta.folder),
@@ -92,5 +85,5 @@ def _logits(step: Step, work: "OnDemand", dataset: PreparedDataset, theta: Artif
             split,
             work.logits(folder, dataset, split),
             model=model,
-            index=sampled if split == "train" else None,
+            index=feature_index(step.config, dataset, "train") if split == "train" else None,
         )

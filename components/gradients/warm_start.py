@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from components.artifacts import Artifact, digest_of, load
 from components.base_model import model_inputs
 from components.inputs import START, Prepared, outputs_digest, read_datasets
@@ -20,6 +18,7 @@ from components.label_logits import obtain_logits
 from components.prepared import PreparedDataset
 from components.sampling import sample_rows
 from components.step import Step, read_references
+from components.tables import row_losses
 
 if TYPE_CHECKING:
     from components.on_demand import OnDemand
@@ -59,11 +58,6 @@ def recipe(step: Step) -> dict[str, Any]:
     }
 
 
-def rendering(dataset: PreparedDataset) -> str:
-    """What of a dataset theta* has to agree with: how it is put to the model."""
-    return digest_of([dataset.template, dataset.words])[:16]
-
-
 def _pinned(step: Step, prepared: Prepared, work: "OnDemand", champion: str) -> Artifact | None:
     """The theta* with the champion's digest, else the newest in the store, if it still serves."""
     if step.config.warm_start.renew:
@@ -86,7 +80,7 @@ def _pinned(step: Step, prepared: Prepared, work: "OnDemand", champion: str) -> 
 def _unfit(step: Step, prepared: Prepared, theta: Artifact, work: "OnDemand") -> str | None:
     """Why ``theta`` does not serve these datasets, or None."""
     known: Mapping[str, str] = theta.facts["datasets"]
-    changed = [d.name for d in prepared.datasets if d.name in known and known[d.name] != rendering(d)]
+    changed = [d.name for d in prepared.datasets if d.name in known and known[d.name] != d.rendering]
     if changed:
         return f"template or label words changed: {', '.join(changed)}"
     new = [dataset for dataset in prepared.datasets if dataset.name not in known]
@@ -101,16 +95,10 @@ def _unfit(step: Step, prepared: Prepared, theta: Artifact, work: "OnDemand") ->
             work.logits(theta.folder, dataset, "validation"),
             model=START,
         )
-        loss = cross_entropy(table.logits, table.label)
+        loss = float(row_losses(table.logits, table.label).mean())
         if not loss < dataset.entropy():
             return f"{dataset.name} is new and its loss there, {loss:.3f}, is no better than guessing"
     return None
-
-
-def cross_entropy(logits: np.ndarray, label: np.ndarray) -> float:
-    """Mean cross-entropy in nats of logits [N, C] and labels [N]."""
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    return float((np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(label)), label]).mean())
 
 
 def _make(step: Step, prepared: Prepared, work: "OnDemand") -> Artifact:
@@ -125,7 +113,7 @@ def _make(step: Step, prepared: Prepared, work: "OnDemand") -> Artifact:
     def write(folder: Path) -> dict[str, Any]:
         model = attach_adapter(work.base, step.config.lora, step.config.seed)
         facts: dict[str, Any] = {
-            "datasets": {dataset.name: rendering(dataset) for dataset in prepared.datasets},
+            "datasets": {dataset.name: dataset.rendering for dataset in prepared.datasets},
             "order": len(list(step.store.keys(f"{shelf}/"))),
             "flops": 0,
         }

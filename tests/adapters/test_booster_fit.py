@@ -9,7 +9,6 @@ from peft import PeftModel
 
 from components.adapters.boost import Group
 from components.adapters.booster_fit import fit_booster, step_along
-from components.adapters.boosting import row_losses
 from components.artifacts import Artifact, publish
 from components.config import BoostingConfig, GradientsConfig, ModelConfig, TrainingConfig
 from components.examples import Examples, collate, tokenize
@@ -29,7 +28,7 @@ from components.language_model import margins as margins_of
 from components.object_store import LocalStore
 from components.on_demand import OnDemand
 from components.step import Step, read_references
-from components.tables import Logits, write_features
+from components.tables import Logits, row_losses, write_features
 from tests.tiny_ensemble import write_base
 from tests.tiny_training import LORA, publish_datasets, tiny_config, toy_dataset, toy_examples
 

@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from components.adapters.boosting import RIDGES, dual_coefficients, margin_of, paired_gain, residuals, row_losses
+from components.adapters.boosting import RIDGES, dual_coefficients, margin_of, paired_gain, residuals
+from components.tables import row_losses
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.normal(size=(12, 4), scale=3)
@@ -14,10 +15,6 @@ LABEL = np.arange(12) % 4
 
 def probability(i: int) -> float:
     return math.exp(LOGITS[i, LABEL[i]]) / sum(math.exp(z) for z in LOGITS[i])
-
-
-def test_losses_are_cross_entropies() -> None:
-    assert row_losses(LOGITS, LABEL) == pytest.approx([-math.log(probability(i)) for i in range(12)])
 
 
 def test_margins_are_log_odds() -> None:

@@ -2,7 +2,6 @@
 
 import csv
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from moto.server import ThreadedMotoServer
 
 from components.config import DatasetConfig, StorageConfig
 from components.data.read import Problem, match_splits, open_source
@@ -238,15 +236,6 @@ def test_a_hub_dataset_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_pa
         open_source(config, StorageConfig(), tmp_path),
     ):
         pass
-
-
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
 
 
 @pytest.fixture

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from components.artifacts import Artifact
 from components.config import ModelConfig, TrainingConfig, WarmStartConfig
 from components.events import VARIABLE
-from components.gradients.warm_start import cross_entropy, run
+from components.gradients.warm_start import run
 from components.object_store import LocalStore
 from components.prepared import PreparedDataset
 from components.step import Step, read_records, read_references
@@ -173,9 +172,3 @@ def test_a_raw_start_changes_nothing(start: Runs) -> None:
     assert theta.facts["flops"] == 0
     assert "curve" not in theta.facts
     assert start.record["flops"] == 0
-
-
-def test_cross_entropy_is_the_mean_of_minus_log_probabilities() -> None:
-    logits, label = np.array([[1.0, 2.0, 0.5], [800.0, 0.0, -800.0]], np.float32), np.array([2, 0])
-    first = -np.log(np.exp(0.5) / (np.exp(1.0) + np.exp(2.0) + np.exp(0.5)))
-    assert cross_entropy(logits, label) == pytest.approx(first / 2)
