@@ -3,10 +3,16 @@
 An artifact is a folder whose ``manifest.json`` is written last: no manifest, no artifact. The manifest names the kind,
 the inputs the artifact was made from (its *key*: the content address of the work), every file with size and sha256,
 and a digest over the files (the content address of the *result*). Keys decide reuse; digests prove identity.
+
+Two processes may do the same work and get different bytes, a GPU being what it is. So the files stand in a subfolder
+named after their digest, where nobody else's can get among them, and the first manifest stays: what was read under
+a key once is read there ever after. That needs no lock, and no more of a store than that an object is written whole.
 """
 
+import errno
 import hashlib
 import json
+import os
 import platform
 import shutil
 import tempfile
@@ -87,15 +93,18 @@ def publish(
     Args:
         write: fills the empty folder it is given and returns the artifact's facts (JSON-able).
         key: the store key, by default :func:`key_of` of kind and inputs.
+
+    Returns:
+        What stands under the key then: where another process was first with the same work, that one's result.
     """
     key = key or key_of(kind, inputs)
     with tempfile.TemporaryDirectory(prefix="loraloom-") as temporary:
-        folder = Path(temporary)
-        facts = dict(write(folder))
-        manifest = _manifest(kind, inputs, facts, folder)
-        for name in manifest["files"]:
-            store.upload(folder / name, f"{key}/{name}")
-        store.write(f"{key}/{MANIFEST}", json.dumps(manifest, indent=1, sort_keys=True).encode())
+        folder = Path(temporary) / "files"
+        folder.mkdir()
+        manifest = _describe(kind, inputs, write, folder)
+        _upload(store, key, manifest, folder)
+        if not isinstance(store, LocalStore):
+            _rename(folder, _cache() / manifest["digest"])  # spares bringing it back
     return load(store, key)
 
 
@@ -114,12 +123,15 @@ def load(store: ObjectStore, key: str) -> Artifact:
         manifest = json.loads(store.read(f"{key}/{MANIFEST}"))
     except KeyError:
         raise UserError(f"no finished artifact at {store.uri(key)}", remedy="run the pipeline again") from None
-    folder = store.root / key if isinstance(store, LocalStore) else _cached(store, key, manifest)
-    if damaged := _damaged(folder, manifest):
-        if not isinstance(store, LocalStore):
-            shutil.rmtree(folder)
+    files = _files(key, manifest)
+    if isinstance(store, LocalStore):
+        folder = store.root / files
+        damaged = _damaged(folder, manifest)
+    else:
+        folder, damaged = _cached(store, files, manifest)
+    if damaged:
         raise UserError(
-            f"{store.uri(f'{key}/{damaged[0]}')} does not match the checksum in its manifest",
+            f"{store.uri(f'{files}/{damaged[0]}')} does not match the checksum in its manifest",
             remedy=f"delete {store.uri(key)} and run again; only this artifact is made anew",
         )
     return Artifact(key, manifest["digest"], folder, manifest)
@@ -134,19 +146,25 @@ def _damaged(folder: Path, manifest: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _manifest(kind: str, inputs: Mapping[str, Any], facts: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+def _describe(
+    kind: str, inputs: Mapping[str, Any], write: Callable[[Path], Mapping[str, Any]], folder: Path
+) -> dict[str, Any]:
+    """Let ``write`` fill the folder; the manifest of what is in it then."""
+    facts = dict(write(folder))
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     files = {
         path.relative_to(folder).as_posix(): {"sha256": file_digest(path), "size": path.stat().st_size}
         for path in paths
     }
+    digest = digest_of({name: entry["sha256"] for name, entry in files.items()})
     return {
         "kind": kind,
         "schema": SCHEMA_VERSION,
-        "digest": digest_of({name: entry["sha256"] for name, entry in files.items()}),
+        "digest": digest,
+        "folder": digest[:16] if files else "",
         "files": files,
         "inputs": dict(inputs),
-        "facts": dict(facts),
+        "facts": facts,
         "made_by": {
             "loraloom": __version__,
             "git_sha": git_sha(),
@@ -156,9 +174,20 @@ def _manifest(kind: str, inputs: Mapping[str, Any], facts: Mapping[str, Any], fo
     }
 
 
+def _upload(store: ObjectStore, key: str, manifest: Mapping[str, Any], folder: Path) -> None:
+    """Put what the manifest names into the store, and then the manifest, unless the key has one already."""
+    for name in manifest["files"]:
+        store.upload(folder / name, f"{_files(key, manifest)}/{name}")
+    store.create(f"{key}/{MANIFEST}", json.dumps(manifest, indent=1, sort_keys=True).encode())
+
+
+def _files(key: str, manifest: Mapping[str, Any]) -> str:
+    """The key's subfolder that holds the files. Those of early artifacts lie beside the manifest."""
+    return f"{key}/{manifest.get('folder', '')}".rstrip("/")
+
+
 def git_sha() -> str:
     """The commit this code is at: from the image's environment, else from git, else 'unknown'."""
-    import os
     import subprocess
 
     if sha := os.environ.get("LORALOOM_GIT_SHA"):
@@ -173,22 +202,38 @@ def git_sha() -> str:
     return asked.stdout.strip() or "unknown"
 
 
-def _cached(store: ObjectStore, key: str, manifest: Mapping[str, Any]) -> Path:
-    """A copy on this machine, brought from the store once.
+def _cache() -> Path:
+    """The folder of this user's local copies, made if need be."""
+    folder = Path(tempfile.gettempdir()) / f"loraloom-cache-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
+
+
+def _cached(store: ObjectStore, files: str, manifest: Mapping[str, Any]) -> tuple[Path, list[str]]:
+    """A copy on this machine, brought from the store once, and what is damaged even in a fresh one.
 
     The folder's name is the digest, so it can never be stale; but whoever tidies temporary folders may have damaged it.
     """
-    target = Path(tempfile.gettempdir()) / "loraloom-cache" / manifest["digest"]
+    target = _cache() / manifest["digest"]
     if target.is_dir() and not _damaged(target, manifest):
-        return target
+        return target, []
     shutil.rmtree(target, ignore_errors=True)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    incoming = Path(tempfile.mkdtemp(dir=target.parent))
-    for name in manifest["files"]:
-        with suppress(KeyError):  # a file that is missing is found by its checksum
-            store.download(f"{key}/{name}", incoming / name)
+    with tempfile.TemporaryDirectory(prefix="loraloom-") as temporary:
+        incoming = Path(temporary) / "files"
+        incoming.mkdir()
+        for name in manifest["files"]:
+            with suppress(KeyError):  # a file that is missing is found by its checksum
+                store.download(f"{files}/{name}", incoming / name)
+        damaged = _damaged(incoming, manifest)
+        if not damaged:
+            _rename(incoming, target)
+    return target, damaged
+
+
+def _rename(folder: Path, target: Path) -> None:
+    """Make ``folder`` the copy at ``target``, unless another process was first with the same bytes."""
     try:
-        incoming.rename(target)
-    except OSError:  # another process was first with the same bytes
-        shutil.rmtree(incoming)
-    return target
+        folder.rename(target)
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+            raise

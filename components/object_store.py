@@ -6,14 +6,28 @@ beside the target and renames, S3 makes an object visible only when its upload i
 
 import os
 import shutil
-import tempfile
+import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlparse
 
 from components.config import StorageConfig
 from components.errors import UserError
+
+PART = ".part"  # ends the names of files that are still being written
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One object of a listing: its key, its size in bytes, and when it was written (with a time zone)."""
+
+    key: str
+    size: int
+    modified: datetime
 
 
 class ObjectStore(Protocol):
@@ -31,17 +45,34 @@ class ObjectStore(Protocol):
     def write(self, key: str, data: bytes) -> None:
         """Put ``data`` under ``key``, replacing what was there."""
 
+    def create(self, key: str, data: bytes) -> None:
+        """Put ``data`` under ``key`` unless something stands there, which then stays.
+
+        Where several processes do so at once, each finds one whole object afterwards, and all find the same one; only
+        a server whose conditional writes are not atomic (Swift) may still replace it while they are at it.
+        """
+
     def upload(self, path: Path, key: str) -> None:
         """Put a file under ``key`` without reading it into memory."""
 
     def download(self, key: str, path: Path) -> None:
-        """Write the object to ``path``. Raises ``KeyError`` where there is none."""
+        """Write the object to ``path``, which appears when it is complete. Raises ``KeyError`` where there is none."""
 
     def keys(self, prefix: str) -> Iterator[str]:
         """All keys that start with ``prefix``, sorted."""
 
+    def entries(self, prefix: str) -> Iterator[Entry]:
+        """As :meth:`keys`, with size and time."""
+
     def delete(self, key: str) -> None:
         """Remove the object; nothing happens where there is none."""
+
+    def link(self, key: str, seconds: int, content_type: str) -> str:
+        """A web address that anyone can read the object at for so long, without credentials.
+
+        Raises:
+            UserError: this store gives no such links.
+        """
 
 
 class LocalStore:
@@ -74,54 +105,71 @@ class LocalStore:
 
     def write(self, key: str, data: bytes) -> None:
         """See :meth:`ObjectStore.write`."""
-        with self._beside(key) as temporary:
+        with _replacing(self._path(key)) as temporary:
             temporary.write_bytes(data)
+
+    def create(self, key: str, data: bytes) -> None:
+        """See :meth:`ObjectStore.create`."""
+        target = self._path(key)
+        with _beside(target) as temporary:
+            temporary.write_bytes(data)
+            with suppress(FileExistsError):
+                os.link(temporary, target)  # a rename would replace what is there
 
     def upload(self, path: Path, key: str) -> None:
         """See :meth:`ObjectStore.upload`."""
-        with self._beside(key) as temporary:
+        with _replacing(self._path(key)) as temporary:
             shutil.copyfile(path, temporary)
 
     def download(self, key: str, path: Path) -> None:
         """See :meth:`ObjectStore.download`."""
         if not self.exists(key):
             raise KeyError(key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(self._path(key), path)
+        with _replacing(path) as temporary:
+            shutil.copyfile(self._path(key), temporary)
 
     def keys(self, prefix: str) -> Iterator[str]:
         """See :meth:`ObjectStore.keys`."""
         # Walk only the deepest folder the prefix names: a store holds many runs.
         top = self.root / prefix.rpartition("/")[0]
         found = (path.relative_to(self.root).as_posix() for path in top.rglob("*") if path.is_file())
-        return iter(sorted(key for key in found if key.startswith(prefix) and not key.endswith(".part")))
+        return iter(sorted(key for key in found if key.startswith(prefix) and not key.endswith(PART)))
+
+    def entries(self, prefix: str) -> Iterator[Entry]:
+        """See :meth:`ObjectStore.entries`."""
+        for key in self.keys(prefix):
+            with suppress(FileNotFoundError):  # deleted since it was listed
+                status = self._path(key).stat()
+                yield Entry(key, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
 
     def delete(self, key: str) -> None:
         """See :meth:`ObjectStore.delete`."""
         self._path(key).unlink(missing_ok=True)
 
-    def _beside(self, key: str) -> "_Replace":
-        return _Replace(self._path(key))
+    def link(self, key: str, seconds: int, content_type: str) -> str:
+        """See :meth:`ObjectStore.link`."""
+        raise UserError(
+            f"{self.root} is a folder, which gives no links", remedy="set storage.uri to a bucket, or send the file"
+        )
 
 
-class _Replace:
-    """Write a file beside its target; on success rename it over the target, on failure leave no trace."""
+@contextmanager
+def _beside(target: Path) -> Iterator[Path]:
+    """A name beside ``target`` for a file on its way there; nothing is left under it afterwards."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f"{uuid.uuid4().hex}{PART}")
+    try:
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
 
-    def __init__(self, target: Path) -> None:
-        self.target = target
 
-    def __enter__(self) -> Path:
-        self.target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=self.target.parent, suffix=".part")
-        os.close(handle)
-        self.temporary = Path(name)
-        return self.temporary
-
-    def __exit__(self, failed: type[BaseException] | None, *_: object) -> None:
-        if failed is None:
-            self.temporary.replace(self.target)
-        else:
-            self.temporary.unlink(missing_ok=True)
+@contextmanager
+def _replacing(target: Path) -> Iterator[Path]:
+    """Write a file beside its target; on success it is renamed over the target, on failure it leaves no trace."""
+    with _beside(target) as temporary:
+        yield temporary
+        temporary.replace(target)
 
 
 def open_store(storage: StorageConfig, default: Path) -> ObjectStore:

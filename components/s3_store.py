@@ -1,21 +1,36 @@
 """An S3 bucket as an object store, AWS's or another's.
 
 Credentials come from the default chain (environment, profile, web identity, instance role), never from the config.
+Requests are tried again as botocore's standard mode does it (exponential backoff with jitter); a body that breaks off,
+which botocore leaves to its caller, is asked for again too.
 """
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import boto3
+from boto3.exceptions import Boto3Error
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    IncompleteReadError,
+    ReadTimeoutError,
+    ResponseStreamingError,
+)
+from s3transfer.exceptions import S3DownloadFailedError
 
 from components.config import StorageConfig
 from components.errors import UserError
+from components.object_store import Entry
 
+ATTEMPTS = 5
 MISSING = {"404", "NoSuchKey"}
+BROKEN_OFF = (IncompleteReadError, ReadTimeoutError, ResponseStreamingError)
+TAKEN, BUSY = {"412", "PreconditionFailed"}, {"409", "ConditionalRequestConflict"}
 DENIED = {"401", "403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"}
 
 
@@ -49,13 +64,35 @@ class S3Store:
     def read(self, key: str) -> bytes:
         """The object's bytes. Raises ``KeyError`` where there is none."""
         with self._errors(key):
-            data: bytes = self._client.get_object(Bucket=self.bucket, Key=self._full(key))["Body"].read()
-            return data
+            for attempt in range(1, ATTEMPTS + 1):
+                try:
+                    data: bytes = self._client.get_object(Bucket=self.bucket, Key=self._full(key))["Body"].read()
+                    return data
+                except BROKEN_OFF:
+                    if attempt == ATTEMPTS:
+                        raise
+        raise AssertionError("unreachable")
 
     def write(self, key: str, data: bytes) -> None:
         """Put ``data`` under ``key``, replacing what was there."""
         with self._errors(key):
             self._client.put_object(Bucket=self.bucket, Key=self._full(key), Body=data, **self._encryption)
+
+    def create(self, key: str, data: bytes) -> None:
+        """Put ``data`` under ``key`` unless something stands there, which then stays."""
+        where = {"Bucket": self.bucket, "Key": self._full(key)}
+        with self._errors(key):
+            for attempt in range(1, ATTEMPTS + 1):
+                try:
+                    self._client.put_object(**where, Body=data, IfNoneMatch="*", **self._encryption)
+                    return
+                except ClientError as error:
+                    code = error.response.get("Error", {}).get("Code", "")
+                    if code in TAKEN:
+                        return
+                    if code not in BUSY or attempt == ATTEMPTS:
+                        raise
+                time.sleep(0.1 * attempt)  # AWS: another write is under way, and may yet fail
 
     def upload(self, path: Path, key: str) -> None:
         """Put a file under ``key``; it is visible only once complete."""
@@ -63,13 +100,20 @@ class S3Store:
             self._client.upload_fileobj(file, self.bucket, self._full(key), ExtraArgs=self._encryption)
 
     def download(self, key: str, path: Path) -> None:
-        """Write the object to ``path``. Raises ``KeyError`` where there is none."""
+        """Write the object to ``path``. Raises ``KeyError`` where there is none.
+
+        The transfer manager writes beside ``path`` and renames, so that ``path`` is whole or not there.
+        """
         path.parent.mkdir(parents=True, exist_ok=True)
         with self._errors(key):
             self._client.download_file(self.bucket, self._full(key), str(path))
 
     def keys(self, prefix: str) -> Iterator[str]:
-        """All keys that start with ``prefix``, in S3's order, which is sorted; a console's folder markers left out."""
+        """All keys that start with ``prefix``, sorted."""
+        return (entry.key for entry in self.entries(prefix))
+
+    def entries(self, prefix: str) -> Iterator[Entry]:
+        """As :meth:`keys`, in S3's order, which is sorted, with size and time; a console's folder markers left out."""
         start = len(self._full(""))
         with self._errors(prefix):
             pages = self._client.get_paginator("list_objects_v2").paginate(
@@ -78,12 +122,18 @@ class S3Store:
             for page in pages:
                 for entry in page.get("Contents", ()):
                     if not entry["Key"].endswith("/"):
-                        yield entry["Key"][start:]
+                        yield Entry(entry["Key"][start:], entry["Size"], entry["LastModified"])
 
     def delete(self, key: str) -> None:
         """Remove the object; nothing happens where there is none."""
         with self._errors(key):
             self._client.delete_object(Bucket=self.bucket, Key=self._full(key))
+
+    def link(self, key: str, seconds: int, content_type: str) -> str:
+        """A presigned address to read the object at; it ends earlier where the credentials in use do."""
+        asked = {"Bucket": self.bucket, "Key": self._full(key), "ResponseContentType": content_type}
+        with self._errors(key):
+            return str(self._client.generate_presigned_url("get_object", asked, ExpiresIn=seconds))
 
     def _full(self, key: str) -> str:
         return f"{self.prefix}/{key}" if self.prefix else key
@@ -100,7 +150,7 @@ class S3Store:
             if code in MISSING:
                 raise KeyError(key) from None
             raise self._user_error(code, error) from error
-        except BotoCoreError as error:
+        except (BotoCoreError, Boto3Error, S3DownloadFailedError) as error:
             raise UserError(
                 f"{self.uri(key)} cannot be reached at {self._endpoint}: {error}",
                 remedy="check storage.endpoint_url, storage.ca_bundle, the network, and that there are credentials "
@@ -132,7 +182,8 @@ def _client(storage: StorageConfig) -> Any:
     # Other servers may not know the checksums AWS now adds to every request; manifests carry sha256 anyway.
     checksums: Any = "when_required" if storage.endpoint_url else "when_supported"
     config = Config(
-        retries={"mode": "standard", "total_max_attempts": 5},
+        signature_version="s3v4",  # links too, which are signed in the older way by default and then lack KMS
+        retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
         connect_timeout=10,
         s3={"addressing_style": storage.addressing},
         request_checksum_calculation=checksums,

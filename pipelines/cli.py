@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from components import __version__
-from pipelines.commands import after, before, running
+from pipelines.commands import after, before, running, store
 
 app = typer.Typer(
     name="loraloom",
@@ -29,6 +29,7 @@ app.command(rich_help_panel=LOCAL)(running.run)
 app.command(rich_help_panel=RESULTS)(after.report)
 app.command(rich_help_panel=RESULTS)(after.ui)
 app.command(rich_help_panel=RESULTS)(after.lineage)
+app.command(rich_help_panel=RESULTS)(store.gc)
 app.command("compile", rich_help_panel=CLUSTER)(after.compile_)
 
 

@@ -1,6 +1,7 @@
 """Artifacts: whole or not there at all, addressed by what they are made from, known by what they hold."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import pytest
 from components.artifacts import Artifact, digest_of, find, key_of, load, publish
 from components.config import StorageConfig
 from components.errors import UserError
-from components.object_store import LocalStore
+from components.object_store import LocalStore, ObjectStore
 from components.s3_store import S3Store
 
 FILES = {"a.txt": b"one", "deep/b.bin": bytes(range(256))}
@@ -40,6 +41,10 @@ class Logged(LocalStore):
     def write(self, key: str, data: bytes) -> None:
         self._note(key)
         super().write(key, data)
+
+    def create(self, key: str, data: bytes) -> None:
+        self._note(key)
+        super().create(key, data)
 
     def upload(self, path: Path, key: str) -> None:
         self._note(key)
@@ -116,7 +121,7 @@ def test_a_damaged_file_is_named_with_a_remedy_that_works(store: Logged, damage:
         path.write_bytes(b"else")
     with pytest.raises(UserError) as caught:
         find(store, made.key)
-    assert f"{made.folder.relative_to(store.root)}/deep/b.bin does not match" in caught.value.what
+    assert f"{made.key}/{made.manifest['folder']}/deep/b.bin does not match" in caught.value.what
     assert caught.value.remedy == f"delete {store.uri(made.key)} and run again; only this artifact is made anew"
     shutil.rmtree(store.root / made.key)
     assert publish(store, "features", {}, write_files).digest == made.digest
@@ -162,39 +167,6 @@ def test_equal_values_have_equal_digests() -> None:
     assert digest_of({}) == "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
 
 
-PUBLISH = """
-import sys, time
-from pathlib import Path
-from components.artifacts import publish
-from components.object_store import LocalStore
-
-root, mine = Path(sys.argv[1]), sys.argv[2]
-
-def write(folder):
-    for name in range(20):
-        (folder / f"{name}.txt").write_text(f"{name} " * 1000)
-    return {"by": mine}
-
-(root / f"ready-{mine}").touch()
-while len(list(root.glob("ready-*"))) < 2:
-    time.sleep(0.001)
-for _ in range(10):
-    publish(LocalStore(root / "store"), "kind", {}, write, key="kind/same")
-"""
-
-
-def test_two_processes_with_the_same_key_leave_one_whole_artifact(tmp_path: Path) -> None:
-    processes = [
-        subprocess.Popen([sys.executable, "-c", PUBLISH, str(tmp_path), mine], stderr=subprocess.PIPE)
-        for mine in ("one", "two")
-    ]
-    errors = [process.communicate(timeout=60)[1].decode() for process in processes]
-    assert errors == ["", ""]
-    made = load(LocalStore(tmp_path / "store"), "kind/same")
-    assert made.facts["by"] in ("one", "two")
-    assert [(made.folder / f"{name}.txt").read_text() for name in range(20)] == [f"{n} " * 1000 for n in range(20)]
-
-
 @pytest.fixture
 def bucket(endpoint: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> S3Store:
     """A store in a bucket; the cache of this machine is empty."""
@@ -205,6 +177,12 @@ def bucket(endpoint: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> S3
     urlopen(Request(f"{endpoint}/moto-api/reset", method="POST")).close()
     boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1").create_bucket(Bucket="bucket")
     return S3Store("bucket", "team", StorageConfig(endpoint_url=endpoint))
+
+
+@pytest.fixture
+def cache(bucket: S3Store) -> Path:
+    """The folder of this user's local copies of what is in a bucket."""
+    return Path(tempfile.gettempdir()) / f"loraloom-cache-{os.getuid()}"
 
 
 def contents(artifact: Artifact) -> dict[str, bytes]:
@@ -222,11 +200,25 @@ def test_a_bucket_gives_back_what_it_got(bucket: S3Store) -> None:
     assert find(bucket, key_of("features", {"dim": 4})) == made
 
 
-def test_files_are_brought_from_a_bucket_once(bucket: S3Store, tmp_path: Path) -> None:
+def test_files_are_brought_from_a_bucket_once(bucket: S3Store, cache: Path) -> None:
     made = publish(bucket, "features", {}, write_files)
+    shutil.rmtree(made.folder)
+    assert contents(load(bucket, made.key)) == FILES
     bucket.delete(data_key(bucket, made.key, "a.txt"))
     assert contents(load(bucket, made.key)) == FILES  # nothing was asked for again
-    assert [path.name for path in (tmp_path / "loraloom-cache").iterdir()] == [made.digest]
+    assert [path.name for path in cache.iterdir()] == [made.digest]
+
+
+def test_what_was_just_published_is_not_brought_back(bucket: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    brought: list[str] = []
+    monkeypatch.setattr(bucket, "download", lambda key, path: brought.append(key))
+    assert contents(publish(bucket, "features", {}, write_files)) == FILES
+    assert brought == []
+
+
+def test_local_copies_are_the_users_own(bucket: S3Store, cache: Path) -> None:
+    publish(bucket, "features", {}, write_files)
+    assert cache.stat().st_mode & 0o777 == 0o700
 
 
 def test_a_damaged_cache_is_brought_anew(bucket: S3Store) -> None:
@@ -236,9 +228,9 @@ def test_a_damaged_cache_is_brought_anew(bucket: S3Store) -> None:
 
 
 @pytest.mark.parametrize("damage", ["changed", "gone"])
-def test_a_damaged_object_is_named_and_never_cached(bucket: S3Store, tmp_path: Path, damage: str) -> None:
+def test_a_damaged_object_is_named_and_never_cached(bucket: S3Store, cache: Path, damage: str) -> None:
     made = publish(bucket, "features", {}, write_files)
-    shutil.rmtree(tmp_path / "loraloom-cache")
+    shutil.rmtree(cache)
     key = data_key(bucket, made.key, "b.bin")
     if damage == "changed":
         bucket.write(key, b"else")
@@ -246,10 +238,84 @@ def test_a_damaged_object_is_named_and_never_cached(bucket: S3Store, tmp_path: P
         bucket.delete(key)
     with pytest.raises(UserError, match=r"(?s)b.bin does not match the checksum.*-> delete s3://"):
         load(bucket, made.key)
-    assert list((tmp_path / "loraloom-cache").iterdir()) == []
+    assert list(cache.iterdir()) == []
     for found in list(bucket.keys(made.key)):
         bucket.delete(found)
     assert contents(publish(bucket, "features", {}, write_files)) == FILES
+
+
+@pytest.mark.parametrize("kind", ["folder", "bucket"])
+def test_the_first_result_of_a_work_stays(kind: str, request: pytest.FixtureRequest) -> None:
+    store: ObjectStore = request.getfixturevalue({"folder": "store"}.get(kind, kind))
+
+    def other(folder: Path) -> Mapping[str, Any]:
+        (folder / "a.txt").write_bytes(b"rounded otherwise")
+        return {"loss": 0.4}
+
+    first = publish(store, "features", {}, write_files)
+    assert publish(store, "features", {}, other) == first == load(store, first.key)
+    assert contents(first) == FILES
+
+
+def test_an_artifact_without_files_is_its_facts(store: Logged, bucket: S3Store) -> None:
+    for each in (store, bucket):
+        made = publish(each, "features", {}, lambda folder: {"loss": 0.5})
+        assert (made.facts, made.folder.is_dir()) == ({"loss": 0.5}, True)
+        assert made.manifest["files"] == {}
+
+
+def test_files_beside_the_manifest_are_found(store: Logged) -> None:
+    """Artifacts were laid out so before files got a folder of their own."""
+    made = publish(store, "features", {}, write_files)
+    old = {key: value for key, value in made.manifest.items() if key != "folder"}
+    for name, data in FILES.items():
+        store.write(f"old/{name}", data)
+    store.write("old/manifest.json", json.dumps(old).encode())
+    assert contents(load(store, "old")) == FILES | {"manifest.json": json.dumps(old).encode()}
+
+
+PUBLISH = """
+import sys, time
+from pathlib import Path
+from components.artifacts import publish
+from components.config import StorageConfig
+from components.object_store import open_store
+
+here, mine, uri, endpoint = Path(sys.argv[1]), *sys.argv[2:]
+store = open_store(StorageConfig(uri=uri, endpoint_url=endpoint or None), here)
+
+def write(folder):
+    for name in range(10):
+        (folder / f"{name}.txt").write_text(f"{mine} {name} " * 1000)
+    return {"by": mine}
+
+(here / f"ready-{mine}").touch()
+while len(list(here.glob("ready-*"))) < 2:
+    time.sleep(0.001)
+for number in range(6):
+    print(publish(store, "kind", {}, write, key=f"kind/{number}").facts["by"])
+"""
+
+
+@pytest.mark.parametrize("kind", ["folder", "bucket"])
+def test_two_processes_with_different_results_for_one_key_leave_one_whole_artifact(
+    kind: str, tmp_path: Path, endpoint: str, request: pytest.FixtureRequest
+) -> None:
+    store: ObjectStore = request.getfixturevalue("bucket") if kind == "bucket" else LocalStore(tmp_path / "store")
+    where = ["s3://bucket/team", endpoint] if kind == "bucket" else [str(tmp_path / "store"), ""]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", PUBLISH, str(tmp_path), mine, *where], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        for mine in ("one", "two")
+    ]
+    ended = [process.communicate(timeout=60) for process in processes]
+    assert [errors.decode() for _, errors in ended] == ["", ""]
+    seen = [output.decode().split() for output, _ in ended]
+    assert seen[0] == seen[1]  # both were given the same result, whoever's it is
+    for number, by in enumerate(seen[0]):
+        made = load(store, f"kind/{number}")
+        assert contents(made) == {f"{name}.txt": (f"{by} {name} " * 1000).encode() for name in range(10)}
 
 
 def test_the_manifest_can_be_read_by_others(store: Logged) -> None:

@@ -1,12 +1,14 @@
 """The local store, and which store an address opens."""
 
+import os
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from components.config import StorageConfig
 from components.errors import UserError
-from components.object_store import LocalStore, open_store
+from components.object_store import Entry, LocalStore, open_store
 from components.s3_store import S3Store
 
 
@@ -23,6 +25,48 @@ def test_write_read_replace_delete(store: LocalStore) -> None:
     store.delete("a/b.txt")
     store.delete("a/b.txt")
     assert not store.exists("a/b.txt")
+
+
+def test_what_is_there_stays_when_it_is_created_again(store: LocalStore) -> None:
+    store.create("a/b", b"first")
+    store.create("a/b", b"second")
+    assert store.read("a/b") == b"first"
+    assert list(store.root.rglob("*.part")) == []
+
+
+def test_a_listing_tells_size_and_time(store: LocalStore) -> None:
+    store.write("a/1", b"12345")
+    os.utime(store.root / "a/1", (86400, 86400))
+    store.write("a/2", b"")
+    first, second = store.entries("a/")
+    assert first == Entry("a/1", 5, datetime(1970, 1, 2, tzinfo=UTC))
+    assert (second.key, second.size, second.modified > first.modified) == ("a/2", 0, True)
+
+
+def test_others_may_read_what_is_written(store: LocalStore) -> None:
+    """Containers and colleagues run as other users."""
+    before = os.umask(0o022)
+    store.write("key", b"")
+    os.umask(before)
+    assert (store.root / "key").stat().st_mode & 0o777 == 0o644
+
+
+def test_a_folder_gives_no_links(store: LocalStore) -> None:
+    with pytest.raises(UserError, match=r"(?s)is a folder, which gives no links.*storage.uri"):
+        store.link("key", 60, "text/html")
+
+
+def test_half_a_download_is_never_seen(store: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.write("key", b"data")
+
+    def full(source: Path, target: Path) -> None:
+        target.write_bytes(b"da")
+        raise OSError("disk full")
+
+    monkeypatch.setattr("shutil.copyfile", full)
+    with pytest.raises(OSError, match="disk full"):
+        store.download("key", tmp_path / "new" / "out")
+    assert list((tmp_path / "new").iterdir()) == []
 
 
 def test_a_folder_is_no_object(store: LocalStore) -> None:

@@ -13,7 +13,9 @@ import typer
 
 from components.config_file import read_config, resolved
 from components.errors import UserError
+from components.object_store import open_store
 from pipelines.commands.common import ConfigOption, DebugOption, RootOption, reported
+from pipelines.commands.store import ShareOption, share_report
 from pipelines.local import default_root
 
 
@@ -21,11 +23,13 @@ def report(
     config_file: ConfigOption = Path("config.yaml"),
     root: RootOption = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write it there instead of opening it.")] = None,
+    share: ShareOption = None,
     debug: DebugOption = False,
 ) -> None:
-    """Open the latest run's HTML report in a browser, or write it to a file."""
+    """Open the latest run's HTML report in a browser, write it to a file, or share it by a link."""
     with reported(debug):
-        folder = root or default_root(read_config(config_file))
+        config = read_config(config_file)
+        folder = root or default_root(config)
         if not (folder / "summary.json").is_file():
             raise UserError(f"no finished run in {folder}", remedy=f"loraloom run -c {config_file}")
         from components.ensemble.report import render_report
@@ -34,7 +38,10 @@ def report(
         summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
         page.write_text(render_report(summary), encoding="utf-8")
         typer.echo(f"wrote {page}")
-        if output is None:
+        if share is not None:
+            store = open_store(resolved(config, folder).storage, folder / "store")
+            typer.echo(share_report(store, summary["run_id"], page, hours=share))
+        elif output is None:
             webbrowser.open(page.as_uri())
 
 

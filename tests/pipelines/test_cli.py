@@ -46,7 +46,7 @@ def example_config(**more: Any) -> RunConfig:
 def test_help_shows_every_command_and_version_is_known() -> None:
     shown = loraloom("--help")
     assert shown.exit_code == 0
-    for command in ("init", "check", "plan", "run", "report", "ui", "schema", "compile", "demo"):
+    for command in ("init", "check", "plan", "run", "report", "ui", "schema", "compile", "demo", "gc"):
         assert f"│ {command} " in shown.output
         assert loraloom(command, "--help").exit_code == 0
     assert loraloom("--version").output == f"loraloom {__version__}\n"
