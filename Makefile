@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup test demo lint types check clean
+.PHONY: setup test demo lint types check images clean
 .DEFAULT_GOAL := help
 
 help:  ## Show the targets
@@ -29,6 +29,9 @@ types: setup  ## Check types
 	$(BIN)/mypy
 
 check: lint types test  ## Everything but the demo
+
+images:  ## Build the container images (see docs/containers.md)
+	images/build.sh
 
 clean:  ## Remove the environment and local runs
 	rm -rf .venv .loraloom

@@ -97,6 +97,18 @@ def publish(
     Returns:
         What stands under the key then: where another process was first with the same work, that one's result.
     """
+    return load(store, put(store, kind, inputs, write, key=key))
+
+
+def put(
+    store: ObjectStore,
+    kind: str,
+    inputs: Mapping[str, Any],
+    write: Callable[[Path], Mapping[str, Any]],
+    *,
+    key: str = "",
+) -> str:
+    """As :func:`publish`, without bringing back a copy; returns the key."""
     key = key or key_of(kind, inputs)
     with tempfile.TemporaryDirectory(prefix="loraloom-") as temporary:
         folder = Path(temporary) / "files"
@@ -105,7 +117,7 @@ def publish(
         _upload(store, key, manifest, folder)
         if not isinstance(store, LocalStore):
             _rename(folder, _cache() / manifest["digest"])  # spares bringing it back
-    return load(store, key)
+    return key
 
 
 def find(store: ObjectStore, key: str) -> Artifact | None:

@@ -5,25 +5,30 @@ neither torch nor transformers.
 """
 
 import functools
+import json
+from fnmatch import fnmatchcase
 from pathlib import Path
 
-from components.artifacts import digest_of, file_digest
-from components.config import ModelConfig
+from components.artifacts import MANIFEST, digest_of, file_digest, load
+from components.config import ModelConfig, StorageConfig
 from components.errors import UserError
+from components.object_store import ObjectStore, open_store
 
 # What loading needs; weights only as safetensors, because a pickle can run code.
 PATTERNS = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja")
+STAGED = "s3://"
 
 
 def model_folder(model: ModelConfig) -> Path:
-    """The folder with the model's files: the local one, or the hub snapshot (downloaded on first use).
+    """The folder with the model's files: the local one, or a copy of the staged or the hub model, made on first use.
 
     Raises:
-        UserError: no such model, no network, or no safetensors weights.
+        UserError: no such model, no network, a damaged file, or no safetensors weights.
     """
-    folder = Path(model.id)
-    if not folder.is_dir():
-        folder = _snapshot(model)
+    if model.id.startswith(STAGED):
+        folder = _fetched(model)
+    else:
+        folder = Path(model.id) if Path(model.id).is_dir() else _snapshot(model)
     if not (folder / "config.json").is_file():
         raise UserError(f"model.id: {folder} has no config.json", remedy="give a folder in transformers layout")
     if not list(folder.glob("*.safetensors")):
@@ -34,11 +39,26 @@ def model_folder(model: ModelConfig) -> Path:
     return folder
 
 
-def model_digest(model: ModelConfig) -> str:
-    """sha256 over the model's files (names and contents): weights, configuration and tokenizer."""
+def model_files(model: ModelConfig) -> list[Path]:
+    """The files that loading needs, by name; with the model's own code where the config lets it run."""
     folder = model_folder(model)
-    paths = sorted({path for pattern in PATTERNS for path in folder.glob(pattern)})
-    return digest_of({path.name: _digest(path, path.stat().st_size, path.stat().st_mtime_ns) for path in paths})
+    patterns = (*PATTERNS, "*.py") if model.trust_remote_code else PATTERNS
+    return sorted({path for pattern in patterns for path in folder.glob(pattern)})
+
+
+def model_digest(model: ModelConfig) -> str:
+    """sha256 over the model's files (names and contents): weights, configuration and tokenizer.
+
+    A staged model's is read off its manifest: steps that only need to know the model do not fetch it.
+    """
+    if model.id.startswith(STAGED):
+        digests = _staged_digests(model)
+    else:
+        digests = {
+            path.name: _digest(path, path.stat().st_size, path.stat().st_mtime_ns) for path in model_files(model)
+        }
+    counted = (name for name in digests if any(fnmatchcase(name, pattern) for pattern in PATTERNS))
+    return digest_of({name: digests[name] for name in counted})
 
 
 @functools.cache
@@ -55,6 +75,34 @@ def model_inputs(model: ModelConfig) -> dict[str, object]:
         "dtype": model.dtype,
         "max_length": model.max_length,
     }
+
+
+def _staged(model: ModelConfig) -> tuple[ObjectStore, str, str]:
+    """Where a staged model is: the store, the artifact's key in it, and the model's folder in the artifact."""
+    above, key, folder = model.id.rstrip("/").rsplit("/", 2)
+    storage = model.storage or StorageConfig()
+    return open_store(storage.model_copy(update={"uri": above}), Path()), key, folder
+
+
+@functools.cache
+def _fetched(model: ModelConfig) -> Path:
+    """A verified copy of a staged model on this machine; verified once a process."""
+    store, key, folder = _staged(model)
+    return load(store, key).folder / folder
+
+
+@functools.cache
+def _staged_digests(model: ModelConfig) -> dict[str, str]:
+    """sha256 by file name."""
+    store, key, folder = _staged(model)
+    try:
+        files = json.loads(store.read(f"{key}/{MANIFEST}"))["files"]
+    except KeyError:
+        raise UserError(
+            f"model.id: no staged model at {model.id}",
+            remedy="give a local folder or a hub id: a run in containers or on a cluster stages a local one by itself",
+        ) from None
+    return {name.removeprefix(f"{folder}/"): entry["sha256"] for name, entry in files.items()}
 
 
 def _snapshot(model: ModelConfig) -> Path:

@@ -23,12 +23,13 @@ class Section(BaseModel):
 class ModelConfig(Section):
     """The frozen base model."""
 
-    id: str = Field(min_length=1, description="Hub id, or a local folder in transformers layout.")
+    id: str = Field(min_length=1, description="Hub id, local folder in transformers layout, or a staged s3://.")
     revision: str | None = Field(None, description="Commit of a hub model; pin it. Not used for a local folder.")
     quantization: Literal["nf4", "none"] = Field("nf4", description="nf4: 4-bit bitsandbytes, double-quantized.")
     dtype: Literal["bfloat16", "float32"] = Field("bfloat16", description="Compute type of the base model.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: cuda where there is one.")
     max_length: Positive = Field(512, description="Tokens a prompt; longer texts are cut and counted.")
+    storage: "StorageConfig | None" = Field(None, description="How an s3:// id is reached. Default: as the run's.")
     trust_remote_code: bool = Field(False, description="Run code shipped with the model. Read it first.")
 
 

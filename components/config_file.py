@@ -79,6 +79,8 @@ def _with_absolute_paths(config: RunConfig, folder: Path) -> RunConfig:
         model = model.model_copy(update={"id": absolute(model.id)})
     datasets = [entry.model_copy(update={"path": absolute(entry.path)}) for entry in config.datasets]
     storage = storage.model_copy(update={"uri": absolute(storage.uri), "ca_bundle": absolute(storage.ca_bundle)})
+    if _scheme(model.id) == "s3" and model.storage is None:
+        model = model.model_copy(update={"storage": storage})
     if tracking.uri and (relative := re.fullmatch(r"sqlite:///(?!/)(.+)", tracking.uri)):
         tracking = tracking.model_copy(update={"uri": f"sqlite:///{absolute(relative[1])}"})
     update = {"model": model, "datasets": datasets, "storage": storage, "tracking": tracking}

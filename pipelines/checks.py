@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from components.base_model import STAGED, model_digest
 from components.config import ModelConfig, RunConfig
 from components.errors import UserError
 
@@ -56,6 +57,8 @@ def model_problems(model: ModelConfig) -> list[str]:
     folder = Path(model.id)
     if folder.is_dir():
         return [f"model.id: {folder} {problem}" for problem in _folder_problems(folder, model)]
+    if model.id.startswith(STAGED):
+        return _staged_problems(model)
     if folder.is_absolute() or model.id.startswith(".") or not HUB_ID.fullmatch(model.id):
         return [f"model.id: there is no folder {model.id}, and it is no hub id such as Qwen/Qwen2.5-0.5B either"]
     return []
@@ -85,6 +88,15 @@ def _folder_problems(folder: Path, model: ModelConfig) -> list[str]:
     return problems
 
 
+def _staged_problems(model: ModelConfig) -> list[str]:
+    """A staged model was checked when it was staged; whether it is there costs one small read."""
+    try:
+        model_digest(model)
+    except UserError as error:
+        return [f"{error.what} ({error.remedy})"]
+    return []
+
+
 def _shards(folder: Path) -> set[str]:
     """The weight files that the index names; none where there is no index."""
     index = folder / "model.safetensors.index.json"
@@ -92,7 +104,7 @@ def _shards(folder: Path) -> set[str]:
 
 
 def _model_notes(model: ModelConfig) -> list[str]:
-    if Path(model.id).is_dir() or model.revision:
+    if Path(model.id).is_dir() or model.id.startswith(STAGED) or model.revision:
         return []
     return [f"model.revision is not set: {model.id} may change between runs; pin a commit"]
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,6 +32,7 @@ from components.step import read_records
 from pipelines.progress import Event, Tail, open_view
 
 PIPELINES = {"partition": "pipelines.ensemble:plan_pipeline", "promote": "pipelines.ensemble:ensemble_pipeline"}
+Runner = Literal["subprocess", "docker"]
 TASKS_AT_ONCE = 2  # kfp's local runner never runs more
 GPUS = Path("/proc/driver/nvidia/gpus")  # a look that does not import torch
 SECONDS_TO_STOP = 10.0
@@ -51,12 +53,18 @@ def default_root(config: RunConfig) -> Path:
 
 
 def run_local(
-    config: RunConfig, root: Path, *, until: Literal["partition", "promote"] = "promote", debug: bool = False
+    config: RunConfig,
+    root: Path,
+    *,
+    until: Literal["partition", "promote"] = "promote",
+    runner: Runner = "subprocess",
+    debug: bool = False,
 ) -> dict[str, Any]:
     """Run the pipeline to its end, or up to the partition, and collect the summary.
 
     Args:
         root: the folder that takes everything; made if need be.
+        runner: whether a step is a process, or a container with one of loraloom's images.
         debug: also copy the raw log to stderr as it grows.
 
     Raises:
@@ -66,9 +74,9 @@ def run_local(
     root = Path(os.path.abspath(root))
     config = resolved(config, root)
     run_name = f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    with locked(root) as lock:
+    with locked(root) as lock, _as_steps_see_it(config, root, PIPELINES[until], runner) as config:
         try:
-            execute(PIPELINES[until], pack(config), root, run_name, lock=lock, debug=debug)
+            execute(PIPELINES[until], pack(config), root, run_name, lock=lock, runner=runner, debug=debug)
         except BaseException as error:
             try:
                 _end_tracked_run(config, run_name, failed=True)
@@ -80,6 +88,21 @@ def run_local(
         from pipelines.summary import collect
 
         return collect(config, root, run_name)
+
+
+@contextmanager
+def _as_steps_see_it(config: RunConfig, root: Path, pipeline: str, runner: Runner) -> Iterator[RunConfig]:
+    """The config with addresses that hold where the steps run."""
+    if runner == "subprocess":
+        yield config
+        return
+    from pipelines.docker_runner import containers
+
+    module, _, attribute = pipeline.partition(":")
+    executors = getattr(import_module(module), attribute).pipeline_spec.deployment_spec["executors"]
+    images = {executor["container"]["image"] for executor in executors.values()}
+    with containers(config, root, images) as staged:
+        yield staged
 
 
 def _end_tracked_run(config: RunConfig, run_name: str, *, failed: bool) -> None:
@@ -124,7 +147,16 @@ class _Files:
     events: Path
 
 
-def execute(pipeline: str, config: str, root: Path, run_name: str, *, lock: int, debug: bool = False) -> None:
+def execute(
+    pipeline: str,
+    config: str,
+    root: Path,
+    run_name: str,
+    *,
+    lock: int,
+    runner: Runner = "subprocess",
+    debug: bool = False,
+) -> None:
     """Run ``pipeline`` ("module:attribute") in a process of its own until it ends, showing its events.
 
     Raises:
@@ -133,8 +165,8 @@ def execute(pipeline: str, config: str, root: Path, run_name: str, *, lock: int,
     logs = root / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     files = _Files(*(logs / f"{run_name}.{ending}" for ending in ("job.json", "log", "events.jsonl")))
-    job = {"pipeline": pipeline, "config": config, "run_name": run_name, "pipeline_root": str(root / "pipeline")}
-    files.job.write_text(json.dumps(job), encoding="utf-8")
+    job = {"pipeline": pipeline, "config": config, "run_name": run_name, "runner": runner}
+    files.job.write_text(json.dumps(job | {"pipeline_root": str(root / "pipeline")}), encoding="utf-8")
     with files.log.open("wb") as output, _termination_as_interrupt():
         process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
             [sys.executable, "-m", "pipelines.run_pipeline", str(files.job)],

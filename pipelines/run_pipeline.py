@@ -8,6 +8,10 @@ import json
 import sys
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kfp import local
 
 
 def main(job_file: Path) -> None:
@@ -17,13 +21,27 @@ def main(job_file: Path) -> None:
     job = json.loads(job_file.read_text(encoding="utf-8"))
     module, _, attribute = job["pipeline"].partition(":")
     pipeline = getattr(import_module(module), attribute)
-    local.init(local.SubprocessRunner(use_venv=False), pipeline_root=job["pipeline_root"], enable_caching=False)
+    local.init(_runner(job), pipeline_root=job["pipeline_root"], enable_caching=False)
     try:
         pipeline(config=job["config"], run_name=job["run_name"])
     except RuntimeError as error:
         if "Inner task failed" not in str(error):
             raise
         sys.exit(str(error))  # the failed step's own traceback is above; kfp's would push it out of sight
+
+
+def _runner(job: dict[str, Any]) -> "local.SubprocessRunner | local.DockerRunner":
+    """kfp's runner for the job: each step a process, or a container."""
+    from kfp import local
+
+    if job["runner"] == "subprocess":
+        return local.SubprocessRunner(use_venv=False)
+    from components.config_transport import unpack
+    from pipelines import docker_runner
+
+    folder = Path(job["pipeline_root"])
+    folder.mkdir(parents=True, exist_ok=True)  # or the engine makes it, as root
+    return docker_runner.runner(unpack(job["config"]), folder.parent)
 
 
 if __name__ == "__main__":

@@ -13,9 +13,13 @@ from components.config import RunConfig
 from components.config_file import read_config
 from components.errors import UserError
 from pipelines.commands.common import ConfigOption, DebugOption, RootOption, reported
-from pipelines.local import default_root, run_local
+from pipelines.local import Runner, default_root, run_local
 
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Check everything, print the steps, run nothing.")]
+
+RunnerOption = Annotated[
+    Runner, typer.Option("--runner", help="Each step a process of this machine, or a container (see `make images`).")
+]
 
 
 def plan(config_file: ConfigOption = Path("config.yaml"), root: RootOption = None, debug: DebugOption = False) -> None:
@@ -37,6 +41,7 @@ def plan(config_file: ConfigOption = Path("config.yaml"), root: RootOption = Non
 def run(
     config_file: ConfigOption = Path("config.yaml"),
     root: RootOption = None,
+    runner: RunnerOption = "subprocess",
     dry_run: DryRunOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -49,7 +54,7 @@ def run(
         if dry_run:
             _dry_run(config, root or default_root(config))
             return
-        summary = run_local(config, root or default_root(config), debug=debug)
+        summary = run_local(config, root or default_root(config), runner=runner, debug=debug)
         from pipelines.show import show_result
 
         show_result(Console(), summary, _options(config_file, root))
