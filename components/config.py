@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
+EnvironmentVariable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 
 class Section(BaseModel):
@@ -178,27 +179,62 @@ class StorageConfig(Section):
 
 
 class ImagesConfig(Section):
-    """Container images of the steps."""
+    """Container images of the steps: ``<registry>/loraloom/worker:<tag>`` and ``.../cpu:<tag>``."""
 
     registry: str | None = None
-    tag: str | None = None
+    tag: str | None = Field(None, description="Default: loraloom's version.")
+    pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
+    pull_secrets: list[str] = Field([], description="Names of Kubernetes secrets for a private registry.")
+
+
+class Toleration(Section):
+    """A taint that a step's pod may live with, as Kubernetes writes it."""
+
+    key: str | None = None
+    operator: Literal["Equal", "Exists"] = "Equal"
+    value: str | None = None
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
 
 
 class StepResources(Section):
-    """What one step asks of a cluster."""
+    """What one step asks of a cluster, in Kubernetes' notation; cpu and memory are request and limit alike."""
 
     cpu: str | None = None
     memory: str | None = None
     gpus: int = Field(0, ge=0)
+    gpu_type: str = Field("nvidia.com/gpu", description="The resource that the cluster offers GPUs as.")
+    node_selector: dict[str, str] = {}
+    tolerations: list[Toleration] = []
+    shm: str | None = Field(None, description="Size of /dev/shm, which counts as memory; null: the cluster's 64 MB.")
+    timeout: Positive | None = Field(None, description="Seconds an attempt may take, waiting for a node included.")
+    retries: int = Field(0, ge=0, le=20, description="Attempts after the first; each goes on from what is stored.")
+    backoff: Positive = Field(60, description="Seconds before the first retry; doubles each time, up to an hour.")
+
+
+class ClusterConfig(Section):
+    """Kubeflow Pipelines, and what all pods have in common."""
+
+    endpoint: str | None = Field(None, description="Address of the API. Default: KF_PIPELINES_ENDPOINT.")
+    namespace: str | None = Field(None, description="Where runs live on an installation for several users.")
+    experiment: str | None = Field(None, description="Default: the run's name.")
+    service_account: str | None = Field(None, description="Default: that of Kubeflow Pipelines.")
+    ca_bundle: str | None = Field(None, description="Certificates to check the endpoint with.")
+    secrets: dict[str, dict[EnvironmentVariable, str]] = Field(
+        {}, description="Kubernetes secret -> environment variable of the steps -> key in the secret."
+    )
+    labels: dict[str, str] = Field({}, description="Labels of the pods, beside loraloom's own.")
 
 
 class ScheduleConfig(Section):
     """When the cluster retrains by itself."""
 
-    cron: str
+    cron: str = Field(description="Five fields, or six with seconds first; UTC unless the cluster is set otherwise.")
 
 
-Step = Literal["prepare", "warm_start", "extract", "estimate", "partition", "train", "boost", "weigh", "evaluate"]
+Step = Literal[
+    "open_run", "prepare", "warm_start", "extract", "estimate", "partition",
+    "train", "boost", "weigh", "evaluate", "register", "promote", "close_run",
+]  # fmt: skip
 
 
 class RunConfig(Section):
@@ -221,6 +257,7 @@ class RunConfig(Section):
     storage: StorageConfig = StorageConfig()
     images: ImagesConfig = ImagesConfig()
     resources: dict[Step, StepResources] = {}
+    cluster: ClusterConfig = ClusterConfig()
     schedule: ScheduleConfig | None = None
 
     @model_validator(mode="after")

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from components import cron
 from components.config import RunConfig
 from components.errors import UserError
 from components.yaml_tree import YamlTree, read_yaml, spell
@@ -83,7 +84,8 @@ def _with_absolute_paths(config: RunConfig, folder: Path) -> RunConfig:
         model = model.model_copy(update={"storage": storage})
     if tracking.uri and (relative := re.fullmatch(r"sqlite:///(?!/)(.+)", tracking.uri)):
         tracking = tracking.model_copy(update={"uri": f"sqlite:///{absolute(relative[1])}"})
-    update = {"model": model, "datasets": datasets, "storage": storage, "tracking": tracking}
+    cluster = config.cluster.model_copy(update={"ca_bundle": absolute(config.cluster.ca_bundle)})
+    update = {"model": model, "datasets": datasets, "storage": storage, "tracking": tracking, "cluster": cluster}
     return config.model_copy(update=update)
 
 
@@ -218,9 +220,9 @@ def _bad_value(where: tuple[str | int, ...], value: Any) -> str:
     match where:
         case ("seed",) if isinstance(value, int) and value >= 2**32:
             return "should be below 4294967296 (2^32), which all libraries take"
-        case ("schedule", "cron") if isinstance(value, str) and len(value.split()) != 6:
-            return f"{value!r} has {len(value.split())} fields; six are needed, seconds first, as in '0 0 3 * * SUN'"
-        case ("resources", _, "cpu" | "memory") if isinstance(value, str) and not QUANTITY.fullmatch(value):
+        case ("schedule", "cron") if isinstance(value, str):
+            return cron.problem(value)
+        case ("resources", _, "cpu" | "memory" | "shm") if isinstance(value, str) and not QUANTITY.fullmatch(value):
             return f"{value!r} is no amount; write it as in '4', '500m' or '24Gi'"
     return _bad_address(where, value) if isinstance(value, str) else ""
 
@@ -229,11 +231,11 @@ def _bad_address(where: tuple[str | int, ...], value: str) -> str:
     match where:
         case ("storage", "uri") if _scheme(value) not in STORE_SCHEMES:
             return f"{value!r} is neither a folder nor s3://bucket/prefix"
-        case ("storage", "endpoint_url") if _scheme(value) not in ("http", "https"):
+        case ("storage", "endpoint_url") | ("cluster", "endpoint") if _scheme(value) not in ("http", "https"):
             return f"{value!r} should begin with http:// or https://"
         case ("tracking", "uri") if _scheme(value).partition("+")[0] not in TRACKING_SCHEMES and value != "databricks":
             return f"{value!r} is no address for MLflow; write sqlite:///path.db or https://server, or leave it out"
-        case ("storage" | "tracking", "uri" | "endpoint_url"):
+        case ("storage" | "tracking" | "cluster", "uri" | "endpoint_url" | "endpoint"):
             if "://" in value and urlsplit(value).password:
                 return "holds a password; leave it out: secrets come from the environment (AWS_*, MLFLOW_TRACKING_*)"
         case ("datasets", int(), "path") | ("model", "id"):

@@ -109,12 +109,14 @@ def open_run(
     run_name: str,
     tags: Mapping[str, str] | None = None,
     artifact_location: str | None = None,
+    under: str | None = None,
 ) -> str:
     """Open the parent run of a pipeline run.
 
     Args:
         artifact_location: where a *new* experiment keeps its artifacts; by default beside an embedded store, or
             wherever the server puts them.
+        under: a run to hang it under; it then goes into that run's experiment, where alone MLflow shows it there.
 
     Returns:
         The run's id.
@@ -122,6 +124,8 @@ def open_run(
     Raises:
         UserError: the experiment was deleted.
     """
+    if under:
+        return _create(client, client.get_run(under).info.experiment_id, run_name, {**(tags or {}), PARENT: under})
     experiment_id = _experiment(client, experiment, artifact_location or _beside(client.tracking_uri, experiment))
     return _create(client, experiment_id, run_name, tags or {})
 

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from components import __version__
-from pipelines.commands import after, before, running, store
+from pipelines.commands import after, before, cluster, running, store
 
 app = typer.Typer(
     name="loraloom",
@@ -30,7 +30,10 @@ app.command(rich_help_panel=RESULTS)(after.report)
 app.command(rich_help_panel=RESULTS)(after.ui)
 app.command(rich_help_panel=RESULTS)(after.lineage)
 app.command(rich_help_panel=RESULTS)(store.gc)
-app.command("compile", rich_help_panel=CLUSTER)(after.compile_)
+app.command("compile", rich_help_panel=CLUSTER)(cluster.compile_)
+app.command(rich_help_panel=CLUSTER)(cluster.submit)
+app.add_typer(cluster.schedule, name="schedule", rich_help_panel=CLUSTER)
+app.command(rich_help_panel=CLUSTER)(cluster.status)
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,7 +1,9 @@
 """The pipeline for a cluster: the graph that runs on a laptop too, as IR YAML with the config's images and resources.
 
 The graph is compiled once and knows of no config. What a config adds is written into the compiled text: the containers
-of the steps, and the value of the parameter ``config``. So there is one way to build a pipeline, not two.
+and pods of the steps (``pods.py``), their retries, and the value of the parameter ``config``. So there is one way to
+build a pipeline, not two; and resources are constants, which KFP reads everywhere, while the reference to a pipeline
+parameter that it compiles inside a loop leads nowhere.
 """
 
 import tempfile
@@ -13,14 +15,13 @@ import yaml
 from kfp import compiler, dsl
 from kfp.components import load_component_from_text
 
-from components.config import ImagesConfig, RunConfig, StepResources
+from components.config import RunConfig, StepResources
 from components.config_transport import pack
 from components.errors import UserError
-from components.image import IMAGE
 from pipelines.ensemble import ensemble_pipeline
+from pipelines.pods import equip, pod, retry_policy
 
-ACCELERATOR = "nvidia.com/gpu"
-GPU_STEPS = ("warm_start", "extract", "train", "boost")
+GPU_STEPS = ("warm_start", "extract", "train", "boost")  # the ones whose image brings CUDA along
 
 
 def compile_pipeline(config: RunConfig, output: Path) -> None:
@@ -32,22 +33,30 @@ def compile_pipeline(config: RunConfig, output: Path) -> None:
     Raises:
         UserError: the config cannot work on a cluster.
     """
-    problems = tuple(_problems(config))
-    if problems:
-        raise UserError("the config cannot run on a cluster", problems=problems, remedy="mend these settings")
+    check_cluster(config)
     header, spec = _compiled()
-    for executor in spec["deploymentSpec"]["executors"].values():
-        _equip(executor["container"], config)
-    _set_parameters(spec["root"], pack(config))
-    text = header + yaml.safe_dump(spec)
+    executors = spec["deploymentSpec"]["executors"]
+    steps = {label: _step(executor["container"]) for label, executor in executors.items()}
+    asked = {label: _asked(config, step) for label, step in steps.items()}
+    for label, executor in executors.items():
+        equip(executor["container"], config.images, asked[label])
+    _set_retries(spec, asked)
+    _set_parameters(spec, pack(config))
+    pods = {label: pod(step, config, asked[label]) for label, step in steps.items()}
+    platform = {"platforms": {"kubernetes": {"deploymentSpec": {"executors": pods}}}}
+    text = header + yaml.safe_dump_all([spec, platform])
     load_component_from_text(text)  # what kfp cannot read again must not leave this place
     output.write_text(text, encoding="utf-8")
 
 
-def image(images: ImagesConfig) -> str:
-    """The steps' image: ``<registry>/loraloom/worker:<tag>``, with this version as the default tag."""
-    name, _, tag = IMAGE.partition(":")
-    return f"{f'{images.registry}/' if images.registry else ''}{name}:{images.tag or tag}"
+def check_cluster(config: RunConfig) -> None:
+    """Find out whether the config can work on a cluster.
+
+    Raises:
+        UserError: it cannot, for all these reasons.
+    """
+    if problems := tuple(_problems(config)):
+        raise UserError("the config cannot run on a cluster", problems=problems, remedy="mend these settings")
 
 
 def _problems(config: RunConfig) -> Iterator[str]:
@@ -58,6 +67,8 @@ def _problems(config: RunConfig) -> Iterator[str]:
     for step, asked in config.resources.items():
         if asked.gpus and step not in GPU_STEPS:
             yield f"resources.{step}.gpus: {step} has no use for a GPU; only {', '.join(GPU_STEPS)} have"
+        elif asked.gpus and config.model.device == "cpu":
+            yield f"resources.{step}.gpus: model.device is cpu, so a GPU would lie idle"
 
 
 def _compiled() -> tuple[str, dict[str, Any]]:
@@ -71,30 +82,37 @@ def _compiled() -> tuple[str, dict[str, Any]]:
     return header, yaml.safe_load(text)
 
 
-def _equip(container: dict[str, Any], config: RunConfig) -> None:
-    """Give a step's container its image and what it asks of the cluster."""
-    container["image"] = image(config.images)
-    step = container["args"][container["args"].index("--function_to_execute") + 1]
-    asked = {str(name): resources for name, resources in config.resources.items()}.get(step)
-    if asked is not None and (resources := _resources(asked)):
-        container["resources"] = resources
+def _step(container: dict[str, Any]) -> str:
+    """The step that a container runs, as the config calls it."""
+    return str(container["args"][container["args"].index("--function_to_execute") + 1])
 
 
-def _resources(asked: StepResources) -> dict[str, Any]:
-    """As limits: Kubernetes takes a limit for the request where none is given."""
-    resources: dict[str, Any] = {}
-    if asked.cpu is not None:
-        resources["resourceCpuLimit"] = asked.cpu
-    if asked.memory is not None:
-        resources["resourceMemoryLimit"] = asked.memory
-    if asked.gpus:
-        resources["accelerator"] = {"resourceType": ACCELERATOR, "resourceCount": str(asked.gpus)}
-    return resources
+def _asked(config: RunConfig, step: str) -> StepResources:
+    return {str(name): resources for name, resources in config.resources.items()}.get(step, StepResources())
 
 
-def _set_parameters(root: dict[str, Any], config: str) -> None:
+def _dags(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The tasks of the pipeline, of its nested pipelines and of their loops."""
+    for part in (spec["root"], *spec["components"].values()):
+        if "dag" in part:
+            yield part["dag"]["tasks"]
+
+
+def _set_retries(spec: dict[str, Any], asked: dict[str, StepResources]) -> None:
+    """Retries belong to the tasks that run a container, wherever in the graph they stand."""
+    for tasks in _dags(spec):
+        for task in tasks.values():
+            label = spec["components"][task["componentRef"]["name"]].get("executorLabel")
+            if label and (policy := retry_policy(asked[label])):
+                task["retryPolicy"] = policy
+
+
+def _set_parameters(spec: dict[str, Any], config: str) -> None:
     """Give ``config`` its default, and put KFP's run id in the place of ``run_name``: nobody has to think of names."""
     optional = {"parameterType": "STRING", "isOptional": True, "defaultValue": config}
-    root["inputDefinitions"]["parameters"] = {"config": optional}
-    for task in root["dag"]["tasks"].values():
-        task["inputs"]["parameters"]["run_name"] = {"runtimeValue": {"constant": dsl.PIPELINE_JOB_ID_PLACEHOLDER}}
+    spec["root"]["inputDefinitions"]["parameters"] = {"config": optional}
+    for task in spec["root"]["dag"]["tasks"].values():
+        parameters = task["inputs"]["parameters"]
+        for name in ("run_name", "pipelinechannel--run_name"):  # a task's own, and what a group hands to its tasks
+            if name in parameters:
+                parameters[name] = {"runtimeValue": {"constant": dsl.PIPELINE_JOB_ID_PLACEHOLDER}}

@@ -3,6 +3,7 @@
 Loops sit in nested pipelines: in a loop at the top level KFP's local runner replaces outputs of earlier tasks by the
 loop's item. Config and context travel as JSON strings, because numbers inside dictionaries arrive as floats. KFP's
 cache is off everywhere: steps find finished work by content address themselves.
+However a pipeline ends, `close_run` comes last.
 """
 
 import os
@@ -15,7 +16,7 @@ from components.data.component import prepare
 from components.ensemble.component import evaluate, weigh
 from components.gradients.component import extract, warm_start
 from components.partition.component import partition
-from components.registry.component import open_run, promote, register
+from components.registry.component import close_run, open_run, promote, register
 from components.surrogate.component import estimate
 
 # Members of a fan-out at one time; 0: as many as there is room for. On one machine with one GPU it is 1.
@@ -87,16 +88,8 @@ def _plan(run: dict[str, str]) -> tuple[dsl.PipelineTask, ...]:
     return opened, prepared, start, features, estimates, planned
 
 
-@dsl.pipeline(name="loraloom-plan", description="Which datasets belong together: everything up to the partition.")
-def plan_pipeline(config: str, run_name: str) -> None:
-    """The pipeline up to the partition."""
-    _plan({"config": config, "run_name": run_name})
-
-
-@dsl.pipeline(name="loraloom", description="From many datasets to a registered ensemble of QLoRA adapters.")
-def ensemble_pipeline(config: str, run_name: str) -> None:
-    """The whole pipeline."""
-    run = {"config": config, "run_name": run_name}
+def _ensemble(run: dict[str, str]) -> None:
+    """The tasks of the whole pipeline."""
     opened, prepared, start, features, estimates, planned = _plan(run)
     tracked = {**run, "context": opened.output}
     rows, theta, groups = prepared.outputs["datasets"], start.outputs["start"], planned.outputs["groups"]
@@ -116,3 +109,23 @@ def ensemble_pipeline(config: str, run_name: str) -> None:
     promoted = promote(**tracked, registered=registered.output)
     for task in (trained, boosted, weighed, judged, registered, promoted):
         task.set_caching_options(False)
+
+
+@dsl.pipeline(name="loraloom-plan", description="Which datasets belong together: everything up to the partition.")
+def plan_pipeline(config: str, run_name: str) -> None:
+    """The pipeline up to the partition."""
+    run = {"config": config, "run_name": run_name}
+    closed = close_run(**run, last="partition")
+    closed.set_caching_options(False)
+    with dsl.ExitHandler(closed):
+        _plan(run)
+
+
+@dsl.pipeline(name="loraloom", description="From many datasets to a registered ensemble of QLoRA adapters.")
+def ensemble_pipeline(config: str, run_name: str) -> None:
+    """The whole pipeline."""
+    run = {"config": config, "run_name": run_name}
+    closed = close_run(**run, last="promote")
+    closed.set_caching_options(False)
+    with dsl.ExitHandler(closed):
+        _ensemble(run)

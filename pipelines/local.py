@@ -79,12 +79,10 @@ def run_local(
             execute(PIPELINES[until], pack(config), root, run_name, lock=lock, runner=runner, debug=debug)
         except BaseException as error:
             try:
-                _end_tracked_run(config, run_name, failed=True)
+                _fail_tracked_run(config, run_name)
             except Exception as other:  # the first failure is the one to tell; this one goes beside it
                 error.add_note(f"MLflow's run could not be ended either: {other}")
             raise
-        if until == "partition":
-            _end_tracked_run(config, run_name, failed=False)  # the whole pipeline's last step does so itself
         from pipelines.summary import collect
 
         return collect(config, root, run_name)
@@ -105,14 +103,14 @@ def _as_steps_see_it(config: RunConfig, root: Path, pipeline: str, runner: Runne
         yield staged
 
 
-def _end_tracked_run(config: RunConfig, run_name: str, *, failed: bool) -> None:
-    """End MLflow's parent run, if the pipeline got so far as to open it; nobody else would."""
+def _fail_tracked_run(config: RunConfig, run_name: str) -> None:
+    """End MLflow's parent run, if the pipeline got so far as to open it: a killed pipeline runs no exit handler."""
     opened = [r for r in read_records(open_store(config.storage, Path()), run_name) if r["step"] == "open_run"]
     if opened:
         from components import tracking
 
         client = tracking.connect(str(config.tracking.uri))
-        tracking.close_run(client, opened[0]["facts"]["run_id"], failed=failed)
+        tracking.close_run(client, opened[0]["facts"]["run_id"], failed=True)
 
 
 @contextmanager

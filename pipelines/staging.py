@@ -45,6 +45,11 @@ def stage(config: RunConfig, store: ObjectStore) -> RunConfig:
     return config.model_copy(update={"datasets": datasets, "model": model})
 
 
+def local_sources(config: RunConfig) -> list[str]:
+    """The datasets that lie on this machine, by name."""
+    return [entry.name for entry in config.datasets if _is_local(entry)]
+
+
 def _stage_model(config: RunConfig, store: ObjectStore) -> ModelConfig:
     """The model's settings with its address in ``store``; a model on the hub stays there."""
     if not Path(config.model.id).is_dir():

@@ -4,10 +4,10 @@ from typing import List  # kfp reads annotations of its own
 
 from kfp import dsl
 
-from components.image import IMAGE
+from components.image import WORKER
 
 
-@dsl.component(base_image=IMAGE, packages_to_install=[], install_kfp_package=False)
+@dsl.component(base_image=WORKER, packages_to_install=[], install_kfp_package=False)
 def train(
     config: str,
     run_name: str,
@@ -25,7 +25,7 @@ def train(
     run(config, run_name, context, Path(datasets.path), Path(start.path), job, Path(adapter.path))
 
 
-@dsl.component(base_image=IMAGE, packages_to_install=[], install_kfp_package=False)
+@dsl.component(base_image=WORKER, packages_to_install=[], install_kfp_package=False)
 def boost(
     config: str,
     run_name: str,

@@ -4,10 +4,10 @@ from typing import List  # kfp reads annotations of its own
 
 from kfp import dsl
 
-from components.image import IMAGE
+from components.image import CPU
 
 
-@dsl.component(base_image=IMAGE, packages_to_install=[], install_kfp_package=False)
+@dsl.component(base_image=CPU, packages_to_install=[], install_kfp_package=False)
 def weigh(
     config: str,
     run_name: str,
@@ -27,7 +27,7 @@ def weigh(
     run(config, run_name, Path(datasets.path), Path(groups.path), *fanned, Path(weights.path))
 
 
-@dsl.component(base_image=IMAGE, packages_to_install=[], install_kfp_package=False)
+@dsl.component(base_image=CPU, packages_to_install=[], install_kfp_package=False)
 def evaluate(
     config: str,
     run_name: str,

@@ -2,10 +2,10 @@
 
 from kfp import dsl
 
-from components.image import IMAGE
+from components.image import WORKER
 
 
-@dsl.component(base_image=IMAGE, packages_to_install=[], install_kfp_package=False)
+@dsl.component(base_image=WORKER, packages_to_install=[], install_kfp_package=False)
 def warm_start(
     config: str, run_name: str, context: str, datasets: dsl.Input[dsl.Dataset], start: dsl.Output[dsl.Model]
 ) -> None:
@@ -17,7 +17,7 @@ def warm_start(
     run(config, run_name, context, Path(datasets.path), Path(start.path))
 
 
-@dsl.component(base_image=IMAGE, packages_to_install=[], install_kfp_package=False)
+@dsl.component(base_image=WORKER, packages_to_install=[], install_kfp_package=False)
 def extract(
     config: str,
     run_name: str,

@@ -4,10 +4,10 @@ from typing import List, NamedTuple  # kfp reads annotations of its own
 
 from kfp import dsl
 
-from components.image import IMAGE
+from components.image import CPU
 
 
-@dsl.component(base_image=IMAGE, packages_to_install=[], install_kfp_package=False)
+@dsl.component(base_image=CPU, packages_to_install=[], install_kfp_package=False)
 def partition(
     config: str,
     run_name: str,

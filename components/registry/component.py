@@ -1,13 +1,13 @@
-"""The KFP components of `open_run`, `register` and `promote`."""
+"""The KFP components of `open_run`, `register`, `promote` and `close_run`."""
 
 from typing import List  # kfp reads annotations of its own
 
 from kfp import dsl
 
-from components.image import IMAGE
+from components.image import CPU
 
 
-@dsl.component(base_image=IMAGE, packages_to_install=[], install_kfp_package=False)
+@dsl.component(base_image=CPU, packages_to_install=[], install_kfp_package=False)
 def open_run(config: str, run_name: str) -> str:
     """Open MLflow's parent run; returns the run's context."""
     from components.registry.open_run import run
@@ -15,7 +15,7 @@ def open_run(config: str, run_name: str) -> str:
     return run(config, run_name)
 
 
-@dsl.component(base_image=IMAGE, packages_to_install=[], install_kfp_package=False)
+@dsl.component(base_image=CPU, packages_to_install=[], install_kfp_package=False)
 def register(
     config: str,
     run_name: str,
@@ -39,9 +39,17 @@ def register(
     return register(config, run_name, context, *before, *fanned, Path(weights.path), Path(evaluation.path))
 
 
-@dsl.component(base_image=IMAGE, packages_to_install=[], install_kfp_package=False)
+@dsl.component(base_image=CPU, packages_to_install=[], install_kfp_package=False)
 def promote(config: str, run_name: str, context: str, registered: str) -> str:
     """The gate: alias `champion` or not; returns the decision."""
     from components.registry.steps import promote_step
 
     return promote_step(config, run_name, context, registered)
+
+
+@dsl.component(base_image=CPU, packages_to_install=[], install_kfp_package=False)
+def close_run(config: str, run_name: str, last: str) -> None:
+    """End MLflow's parent run, however the pipeline ended; one that went well has got to the step ``last``."""
+    from components.registry.close_run import run
+
+    run(config, run_name, last)

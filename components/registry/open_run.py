@@ -4,12 +4,17 @@ import json
 from typing import Any
 
 from components import tracking
+from components.registry.platform_run import platform_run
 from components.registry.register import champion
 from components.step import Step
 
+RUN_NAME = "loraloom.run_name"
+
 
 def run(config: str, run_name: str) -> str:
-    """Open the parent run.
+    """Open the parent run: under the platform's where there is one, else in the config's experiment.
+
+    A second attempt goes on in the run that the first one opened.
 
     Returns:
         The run's context, a JSON object: ``run_id``, and ``champion`` with ``version``, ``start`` (digest of its
@@ -18,12 +23,26 @@ def run(config: str, run_name: str) -> str:
     with Step("open_run", config, run_name) as step:
         tracked = step.config.tracking
         client = tracking.connect(str(tracked.uri))
-        tags = {"loraloom.run_name": run_name, "loraloom.kind": "run"}
-        run_id = tracking.open_run(client, tracked.experiment or step.config.name, run_name, tags)
-        tracking.log_params(client, run_id, step.config.model_dump(mode="json"))
+        run_id = _parent(client, tracked.experiment or step.config.name, run_name)
+        try:
+            tracking.log_params(client, run_id, step.config.model_dump(mode="json"))
+        except BaseException:
+            tracking.close_run(client, run_id, failed=True)  # without this step's record nobody else would know of it
+            raise
         experiment_id = client.get_run(run_id).info.experiment_id
         step.facts = {"tracking_uri": tracked.uri, "experiment_id": experiment_id, "run_id": run_id}
         return json.dumps({"run_id": run_id, "champion": _champion(client, step.config.name)})
+
+
+def _parent(client: tracking.MlflowClient, experiment: str, run_name: str) -> str:
+    above = platform_run(client)
+    home = client.get_run(above).info if above else client.get_experiment_by_name(experiment)
+    if home is not None:
+        earlier = client.search_runs([home.experiment_id], f"tags.`{RUN_NAME}` = '{run_name}'", max_results=1)
+        if earlier:
+            client.update_run(earlier[0].info.run_id, status="RUNNING")
+            return earlier[0].info.run_id
+    return tracking.open_run(client, experiment, run_name, {RUN_NAME: run_name, "loraloom.kind": "run"}, under=above)
 
 
 def _champion(client: tracking.MlflowClient, name: str) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def register(
 
 
 def promote_step(config: str, run_name: str, context: str, registered: str) -> str:
-    """Let the gate decide, and close the parent run.
+    """Let the gate decide.
 
     Returns:
         The decision: promoted, refused, manual or unchanged.
@@ -82,7 +82,6 @@ def promote_step(config: str, run_name: str, context: str, registered: str) -> s
             )
             promote(client, step.config.name, version["version"], verdict, step.config.registry)
         tracking.set_tags(client, known["run_id"], {"loraloom.outcome": verdict.decision})
-        tracking.close_run(client, known["run_id"])
         step.facts = {"decision": verdict.decision, "reason": verdict.reason, "numbers": verdict.numbers}
         step.say(f"{verdict.decision}: {verdict.reason}")
         return verdict.decision

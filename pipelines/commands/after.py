@@ -1,4 +1,4 @@
-"""Commands for what a run left behind, and for taking the pipeline elsewhere: report, ui, lineage, compile."""
+"""Commands for what a run left behind: report, ui, lineage."""
 
 import json
 import os
@@ -93,17 +93,3 @@ def lineage(
                 )
             number = found.version
         typer.echo(json.dumps(walk_back(client, config.name, number), indent=1))
-
-
-def compile_(
-    config_file: ConfigOption = Path("config.yaml"),
-    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")] = Path("pipeline.yaml"),
-    debug: DebugOption = False,
-) -> None:
-    """Write the pipeline as IR YAML for Kubeflow Pipelines, with the images and resources of the config."""
-    with reported(debug):
-        config = read_config(config_file)
-        from pipelines.cluster import compile_pipeline
-
-        compile_pipeline(config, output)
-        typer.echo(f"wrote {output}\n-> upload it to Kubeflow Pipelines")

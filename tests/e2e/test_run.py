@@ -30,7 +30,8 @@ from tests.e2e.project import LABELS, grow, settings
 from tests.e2e.runs import Project, Records, Run
 
 GROUPS = [["film", "food"], ["mirror", "reverse"]]  # those that answer alike
-STEPS = "open_run prepare warm_start extract estimate partition train boost weigh evaluate register promote".split()
+PLAN = "open_run prepare warm_start extract estimate partition".split()
+STEPS = [*PLAN, *"train boost weigh evaluate register promote close_run".split()]
 NEW_TEST_ROWS = 6
 
 
@@ -243,7 +244,8 @@ def test_a_failure_says_what_to_do_and_keeps_what_is_finished(
         "training diverged: the loss is not finite",
         "lower training.learning_rate",
     )
-    assert {step for step, _ in records} == {"open_run", "prepare"}
+    assert {step for step, _ in records} == {"open_run", "prepare", "close_run"}
+    assert records["close_run", ""]["facts"] == {"failed": True}
     assert project.client.get_run(records["open_run", ""]["facts"]["run_id"]).info.status == "FAILED"
     prepared = records["prepare", ""]["artifacts"]
     assert {name for name, entry in prepared.items() if entry["fresh"]} == {"film"}
@@ -255,7 +257,7 @@ def test_a_plan_goes_on_from_there(project: Project, planned: Run) -> None:
     assert (project.root / "plan.html").is_file()
     assert {"groups", "partition", "affinity"} <= set(planned.summary)
     assert not {"results", "weights", "promotion"} & set(planned.summary)
-    assert {step for step, _ in planned.records} == set(STEPS[:6])
+    assert {step for step, _ in planned.records} == {*PLAN, "close_run"}
     assert planned.records["prepare", ""]["reused"]  # the run that failed had come as far
     run = project.client.get_run(planned.records["open_run", ""]["facts"]["run_id"])
     assert run.info.status == "FINISHED"

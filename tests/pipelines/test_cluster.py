@@ -10,12 +10,11 @@ from kfp import compiler
 from kfp.components import load_component_from_file
 from typer.testing import CliRunner
 
-from components.config import ImagesConfig, RunConfig
+from components.config import RunConfig
 from components.config_transport import unpack
 from components.errors import UserError
-from components.image import IMAGE
 from pipelines.cli import app
-from pipelines.cluster import compile_pipeline, image
+from pipelines.cluster import compile_pipeline
 from pipelines.ensemble import ensemble_pipeline
 
 SETTINGS: dict[str, Any] = {
@@ -26,16 +25,27 @@ SETTINGS: dict[str, Any] = {
     "tracking": {"uri": "http://mlflow:5000"},
     "images": {"registry": "registry.example.org/team", "tag": "abc123"},
     "resources": {
-        "train": {"gpus": 2, "memory": "24Gi", "cpu": "4"},
-        "warm_start": {"gpus": 1},
-        "estimate": {"cpu": "500m"},
+        "train": {"gpus": 2, "memory": "24Gi", "cpu": "4", "retries": 3, "backoff": 30, "shm": "8Gi"},
+        "warm_start": {"gpus": 1, "gpu_type": "nvidia.com/mig-3g.40gb"},
+        "estimate": {"cpu": "500m", "retries": 1},
     },
 }
+GPU_STEPS = {"warm-start", "extract", "train", "boost"}
+STEPS = GPU_STEPS | set(
+    "open-run prepare estimate partition weigh evaluate register promote close-run".split()
+)  # as KFP writes them
 
 
-def compiled(tmp_path: Path, **more: Any) -> dict[str, Any]:
+def compiled(tmp_path: Path, **more: Any) -> list[dict[str, Any]]:
+    """The two documents."""
     compile_pipeline(RunConfig.model_validate(SETTINGS | more), tmp_path / "pipeline.yaml")
-    return yaml.safe_load((tmp_path / "pipeline.yaml").read_text())
+    return list(yaml.safe_load_all((tmp_path / "pipeline.yaml").read_text()))
+
+
+def plain(tmp_path: Path) -> dict[str, Any]:
+    """The graph as kfp compiles it."""
+    compiler.Compiler().compile(ensemble_pipeline, str(tmp_path / "plain.yaml"))
+    return yaml.safe_load((tmp_path / "plain.yaml").read_text())
 
 
 def containers(spec: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -43,72 +53,97 @@ def containers(spec: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {name.removeprefix("exec-"): executor["container"] for name, executor in executors.items()}
 
 
-def test_every_step_has_the_image_and_what_it_asked_for(tmp_path: Path) -> None:
-    steps = containers(compiled(tmp_path))
-    assert len(steps) == 12
-    assert {container["image"] for container in steps.values()} == {"registry.example.org/team/loraloom/worker:abc123"}
+def pods(platform: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    return {name.removeprefix("exec-"): pod for name, pod in executors.items()}
+
+
+def tasks(spec: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The tasks of every level."""
+    levels = [spec["root"], *(part for part in spec["components"].values() if "dag" in part)]
+    return {name: task for level in levels for name, task in level["dag"]["tasks"].items()}
+
+
+def test_every_step_has_its_image(tmp_path: Path) -> None:
+    found = {name: container["image"] for name, container in containers(compiled(tmp_path)[0]).items()}
+    team = "registry.example.org/team/loraloom"
+    assert found == {step: f"{team}/worker:abc123" if step in GPU_STEPS else f"{team}/cpu:abc123" for step in STEPS}
+
+
+def test_every_step_has_what_it_asked_for_and_nothing_else(tmp_path: Path) -> None:
+    steps = containers(compiled(tmp_path)[0])
     assert {name: container["resources"] for name, container in steps.items() if "resources" in container} == {
         "train": {
+            "resourceCpuRequest": "4",
             "resourceCpuLimit": "4",
+            "resourceMemoryRequest": "24Gi",
             "resourceMemoryLimit": "24Gi",
             "accelerator": {"resourceType": "nvidia.com/gpu", "resourceCount": "2"},
         },
-        "warm-start": {"accelerator": {"resourceType": "nvidia.com/gpu", "resourceCount": "1"}},
-        "estimate": {"resourceCpuLimit": "500m"},
+        "warm-start": {"accelerator": {"resourceType": "nvidia.com/mig-3g.40gb", "resourceCount": "1"}},
+        "estimate": {"resourceCpuRequest": "500m", "resourceCpuLimit": "500m"},
     }
 
 
-@pytest.mark.parametrize(
-    ("registry", "tag", "name"),
-    [
-        (None, None, IMAGE),
-        (None, "1", "loraloom/worker:1"),
-        ("localhost:5000", None, f"localhost:5000/{IMAGE}"),
-        ("localhost:5000", "1", "localhost:5000/loraloom/worker:1"),
-    ],
-)
-def test_image_names(registry: str | None, tag: str | None, name: str) -> None:
-    assert image(ImagesConfig(registry=registry, tag=tag)) == name
+def test_retries_stand_at_the_tasks_that_run_a_container(tmp_path: Path) -> None:
+    found = {name: task["retryPolicy"] for name, task in tasks(compiled(tmp_path)[0]).items() if "retryPolicy" in task}
+    pause = {"backoffFactor": 2.0, "backoffMaxDuration": "3600s"}
+    assert found == {
+        "train": {"maxRetryCount": 3, "backoffDuration": "30s", **pause},
+        "estimate": {"maxRetryCount": 1, "backoffDuration": "60s", **pause},
+    }
 
 
 def test_apart_from_that_it_is_the_one_graph(tmp_path: Path) -> None:
-    ours = compiled(tmp_path)
-    compiler.Compiler().compile(ensemble_pipeline, str(tmp_path / "plain.yaml"))
-    plain = yaml.safe_load((tmp_path / "plain.yaml").read_text())
-    assert ours["components"] == plain["components"]
-    for spec in (ours, plain):
+    ours, kfps = compiled(tmp_path)[0], plain(tmp_path)
+    for task in tasks(ours).values():
+        task.pop("retryPolicy", None)
+    assert ours["components"] == kfps["components"]
+    for spec in (ours, kfps):
         for task in spec["root"]["dag"]["tasks"].values():
-            del task["inputs"]["parameters"]["run_name"]
-    assert ours["root"]["dag"] == plain["root"]["dag"]
-    for name, container in containers(plain).items():
+            for name in ("run_name", "pipelinechannel--run_name"):
+                task["inputs"]["parameters"].pop(name, None)
+    assert ours["root"]["dag"] == kfps["root"]["dag"]
+    for name, container in containers(kfps).items():
         assert containers(ours)[name]["command"] == container["command"]
+        assert containers(ours)[name]["args"] == container["args"]
 
 
 def test_the_config_is_the_only_parameter_and_has_a_default(tmp_path: Path) -> None:
-    parameters = compiled(tmp_path)["root"]["inputDefinitions"]["parameters"]
+    parameters = compiled(tmp_path)[0]["root"]["inputDefinitions"]["parameters"]
     assert list(parameters) == ["config"]
     assert parameters["config"]["isOptional"] is True
     assert unpack(parameters["config"]["defaultValue"]) == RunConfig.model_validate(SETTINGS)
 
 
 def test_a_run_is_named_after_kfps_id(tmp_path: Path) -> None:
-    tasks = compiled(tmp_path)["root"]["dag"]["tasks"]
-    named = {json.dumps(task["inputs"]["parameters"]["run_name"]) for task in tasks.values()}
+    spec = compiled(tmp_path)[0]
+    root = spec["root"]["dag"]["tasks"]
     # The driver only replaces a constant that is the placeholder and nothing else.
-    assert named == {'{"runtimeValue": {"constant": "{{$.pipeline_job_uuid}}"}}'}
+    placeholder = {"runtimeValue": {"constant": "{{$.pipeline_job_uuid}}"}}
+    assert root["close-run"]["inputs"]["parameters"]["run_name"] == placeholder
+    assert root["exit-handler-1"]["inputs"]["parameters"]["pipelinechannel--run_name"] == placeholder
+    handed_on = spec["components"]["comp-exit-handler-1"]["dag"]["tasks"].values()
+    assert {json.dumps(task["inputs"]["parameters"]["run_name"]) for task in handed_on} == {
+        '{"componentInputParameter": "pipelinechannel--run_name"}'
+    }
 
 
 def test_a_large_config_travels_by_reference(tmp_path: Path) -> None:
     entry = {"name": "a", "path": "s3://data/a", "labels": [f"label number {i}" for i in range(3000)]}
     settings = {"datasets": [entry], "storage": {"uri": str(tmp_path / "store")}}
-    default = compiled(tmp_path, **settings)["root"]["inputDefinitions"]["parameters"]["config"]["defaultValue"]
+    default = compiled(tmp_path, **settings)[0]["root"]["inputDefinitions"]["parameters"]["config"]["defaultValue"]
     assert len(default) < 1000
     assert unpack(default) == RunConfig.model_validate(SETTINGS | settings)
 
 
 def test_kfp_reads_it_back(tmp_path: Path) -> None:
     compiled(tmp_path)
-    assert load_component_from_file(str(tmp_path / "pipeline.yaml")).name == "loraloom"
+    component = load_component_from_file(str(tmp_path / "pipeline.yaml"))
+    assert component.name == "loraloom"
+    assert set(component.platform_spec.platforms["kubernetes"].deployment_spec.executors) == {
+        f"exec-{step}" for step in STEPS
+    }
     head = (tmp_path / "pipeline.yaml").read_text().splitlines()[:3]
     assert [line.split(":")[0] for line in head] == ["# PIPELINE DEFINITION", "# Name", "# Description"]
 
@@ -123,7 +158,21 @@ def test_what_cannot_run_on_a_cluster_is_told_at_once(tmp_path: Path) -> None:
         "resources.prepare.gpus",
         "resources.weigh.gpus",
     ]
+    assert "only warm_start, extract, train, boost have" in caught.value.problems[2]
     assert not (tmp_path / "pipeline.yaml").exists()
+
+
+def test_a_gpu_that_the_model_would_not_use_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        compiled(tmp_path, model={"id": "x", "device": "cpu"})
+    assert [problem.split(":")[0] for problem in caught.value.problems] == [
+        "resources.train.gpus",
+        "resources.warm_start.gpus",
+    ]
+
+
+def test_no_gpu_is_asked_for_unless_the_config_does(tmp_path: Path) -> None:
+    assert "accelerator" not in str(compiled(tmp_path, resources={})[0]["deploymentSpec"])
 
 
 def test_the_command_writes_the_file(tmp_path: Path) -> None:
@@ -131,7 +180,7 @@ def test_the_command_writes_the_file(tmp_path: Path) -> None:
     config.write_text(yaml.safe_dump(SETTINGS))
     shown = CliRunner().invoke(app, ["compile", "-c", str(config), "-o", str(output)], catch_exceptions=False)
     assert (shown.exit_code, shown.output.splitlines()[0]) == (0, f"wrote {output}")
-    assert yaml.safe_load(output.read_text())["pipelineInfo"]["name"] == "loraloom"
+    assert next(yaml.safe_load_all(output.read_text()))["pipelineInfo"]["name"] == "loraloom"
 
 
 def test_the_command_refuses_a_bad_config_with_all_its_problems(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from kfp import compiler
 
 from pipelines.ensemble import ensemble_pipeline, plan_pipeline
 
-# What each task of the top level reads from; config and run name come from outside.
+# What each task of the pipeline reads from; config and run name come from outside.
 PLAN = {
     "open-run": set(),
     "prepare": set(),
@@ -49,8 +49,20 @@ def dags(spec: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 @pytest.mark.parametrize("name", GRAPHS)
 def test_what_waits_for_what(specs: dict[str, Any], name: str) -> None:
-    tasks = dags(specs[name])["root"]
+    tasks = dags(specs[name])["exit-handler-1"]
     assert {task: set(entry.get("dependentTasks", [])) for task, entry in tasks.items()} == GRAPHS[name][1]
+
+
+@pytest.mark.parametrize(("name", "last"), [("plan", "partition"), ("ensemble", "promote")])
+def test_however_it_ends_the_run_is_closed(specs: dict[str, Any], name: str, last: str) -> None:
+    tasks = dags(specs[name])["root"]
+    assert set(tasks) == {"close-run", "exit-handler-1"}
+    closed = tasks["close-run"]
+    assert closed["dependentTasks"] == ["exit-handler-1"]
+    assert closed["triggerPolicy"] == {"strategy": "ALL_UPSTREAM_TASKS_COMPLETED"}
+    assert closed["inputs"]["parameters"]["last"] == {"runtimeValue": {"constant": last}}
+    ends = set(GRAPHS[name][1]) - {before for reads in GRAPHS[name][1].values() for before in reads}
+    assert ends == {last}  # what the exit step takes for a good end is the one task that nothing waits for
 
 
 @pytest.mark.parametrize("name", GRAPHS)
@@ -78,7 +90,7 @@ def test_every_loop_sits_in_a_nested_pipeline(specs: dict[str, Any], name: str) 
 def test_inside_a_loop_nothing_reads_another_tasks_output(specs: dict[str, Any], name: str) -> None:
     # KFP's local runner would silently put the loop's item in the place of such a parameter.
     for level, tasks in dags(specs[name]).items():
-        if level != "root":
+        if level not in ("root", "exit-handler-1"):
             for entry in tasks.values():
                 assert not [value for value in entry["inputs"]["parameters"].values() if "taskOutputParameter" in value]
 

@@ -1,0 +1,18 @@
+"""The step `close_run`: however the pipeline ended, MLflow's parent run ends too.
+
+It is the pipeline's exit handler. What KFP tells such a task of the others differs between its versions (a finished
+fan-out can count as running), so the step looks at the records: a pipeline went well if its last step left one.
+"""
+
+from components import tracking
+from components.step import Step, read_records
+
+
+def run(config: str, run_name: str, last: str) -> None:
+    """End the parent run, and what of its children is still open, as FAILED where the step ``last`` left no record."""
+    with Step("close_run", config, run_name) as step:
+        facts = {record["step"]: record["facts"] for record in read_records(step.store, run_name)}
+        step.facts = {"failed": last not in facts}
+        if "open_run" in facts:  # otherwise there is nothing to end
+            client = tracking.connect(str(step.config.tracking.uri))
+            tracking.close_run(client, facts["open_run"]["run_id"], failed=step.facts["failed"])

@@ -1,0 +1,196 @@
+"""Commands for a Kubeflow cluster: compile, submit, schedule, status."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from components.config import RunConfig
+from components.config_file import read_config
+from components.errors import UserError
+from pipelines.commands.common import ConfigOption, DebugOption, reported
+
+if TYPE_CHECKING:
+    from pipelines.kfp_api import Api
+
+NoWaitOption = Annotated[bool, typer.Option("--no-wait", help="Do not follow the run; it goes on either way.")]
+RUNS_SHOWN = 10
+
+
+def compile_(
+    config_file: ConfigOption = Path("config.yaml"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")] = Path("pipeline.yaml"),
+    debug: DebugOption = False,
+) -> None:
+    """Write the pipeline as IR YAML for Kubeflow Pipelines, with the images and resources of the config.
+
+    Sources on this machine stay here; `loraloom submit` takes them along.
+    """
+    with reported(debug):
+        config = read_config(config_file)
+        from pipelines.cluster import compile_pipeline
+
+        compile_pipeline(config, output)
+        typer.echo(f"wrote {output}\n-> upload it to Kubeflow Pipelines, or let loraloom submit -c {config_file} do it")
+
+
+def submit(
+    config_file: ConfigOption = Path("config.yaml"), no_wait: NoWaitOption = False, debug: DebugOption = False
+) -> None:
+    """Run the pipeline on the cluster: local sources go into the store first. Follows the run to its end.
+
+    Where a run of the very same is at work already, that one is followed.
+    """
+    with reported(debug):
+        config, api = _connected(config_file)
+        from pipelines.follow import follow
+        from pipelines.progress import open_view
+        from pipelines.submit import submit
+
+        run, new = submit(api, config)
+        page = api.run_page(run.run_id)
+        typer.echo(f"{'started' if new else 'already at work:'} {run.display_name} ({run.run_id})\n{page}")
+        if no_wait:
+            typer.echo(f"-> loraloom status {run.run_id} -c {config_file}")
+            return
+        with open_view(Console()) as view:
+            follow(api, run.run_id, view)
+        typer.echo(f"{run.display_name} succeeded")
+
+
+def status(
+    run_id: Annotated[str | None, typer.Argument(help="A run's id; without it the latest runs are listed.")] = None,
+    config_file: ConfigOption = Path("config.yaml"),
+    debug: DebugOption = False,
+) -> None:
+    """Show the latest runs on the cluster, or the steps of one."""
+    with reported(debug):
+        config, api = _connected(config_file)
+        if run_id is not None:
+            _show_steps(api, run_id)
+            return
+        from pipelines.submit import latest_runs
+
+        runs = latest_runs(api, config, RUNS_SHOWN)
+        if not runs:
+            raise UserError(f"no run of {config.name} yet", remedy=f"loraloom submit -c {config_file}")
+        table = Table("run", "state", "started", "id", box=None, pad_edge=False)
+        for run in runs:
+            table.add_row(run.display_name, (run.state or "PENDING").lower(), _moment(run.created_at), run.run_id)
+        Console().print(table)
+
+
+schedule = typer.Typer(
+    help="Retrain on the cluster by the config's schedule. Without a subcommand: create or replace it.",
+    invoke_without_command=True,
+)
+
+
+@schedule.callback()
+def create_schedule(
+    context: typer.Context,
+    given: Annotated[
+        Path | None, typer.Option("--config", "-c", help="The run's config file; config.yaml if not given.")
+    ] = None,
+    debug: DebugOption = False,
+) -> None:
+    """Create or replace the config's recurring run; runs never overlap, and missed ones are not made up for."""
+    with reported(debug):
+        if context.invoked_subcommand is not None:
+            if given is not None:
+                command = f"loraloom schedule {context.invoked_subcommand} -c {given}"
+                raise UserError("-c stands before the subcommand, which would not see it", remedy=command)
+            return
+        config, api = _connected(given or Path("config.yaml"))
+        from pipelines.schedule import schedule
+        from pipelines.staging import local_sources
+
+        if local := local_sources(config):
+            note = f"{', '.join(local)}: on this machine; every run takes the copy of now, and finds no new rows"
+            Console().print(Text.assemble(("note: ", "yellow"), note), soft_wrap=True)
+        entry, new = schedule(api, config)
+        times = entry.trigger.cron_schedule.cron
+        typer.echo(f"{'scheduled' if new else 'unchanged:'} {config.name} at '{times}' ({entry.recurring_run_id})")
+
+
+@schedule.command("list")
+def list_schedules(config_file: ConfigOption = Path("config.yaml"), debug: DebugOption = False) -> None:
+    """Show the config's schedule on the cluster."""
+    with reported(debug):
+        config, api = _connected(config_file)
+        from pipelines.schedule import recurring_runs
+
+        found = recurring_runs(api, config)
+        if not found:
+            raise UserError(f"{config.name} has no schedule", remedy=f"loraloom schedule -c {config_file}")
+        table = Table("schedule", "times", "state", "since", "id", box=None, pad_edge=False)
+        for entry in found:
+            cron = entry.trigger.cron_schedule.cron if entry.trigger and entry.trigger.cron_schedule else "-"
+            state = {"ENABLED": "on", "DISABLED": "paused"}.get(entry.status, "unknown")
+            table.add_row(entry.display_name, cron, state, _moment(entry.created_at), entry.recurring_run_id)
+        Console().print(table)
+
+
+@schedule.command("pause")
+def pause_schedule(config_file: ConfigOption = Path("config.yaml"), debug: DebugOption = False) -> None:
+    """Let the schedule rest."""
+    with reported(debug):
+        config, api = _connected(config_file)
+        from pipelines.schedule import pause
+
+        pause(api, config)
+        typer.echo(f"paused {config.name}\n-> loraloom schedule resume -c {config_file}")
+
+
+@schedule.command("resume")
+def resume_schedule(config_file: ConfigOption = Path("config.yaml"), debug: DebugOption = False) -> None:
+    """Let the schedule go on; what it missed stays missed."""
+    with reported(debug):
+        config, api = _connected(config_file)
+        from pipelines.schedule import resume
+
+        resume(api, config)
+        typer.echo(f"resumed {config.name}")
+
+
+@schedule.command("delete")
+def delete_schedule(config_file: ConfigOption = Path("config.yaml"), debug: DebugOption = False) -> None:
+    """Remove the schedule; its runs stay."""
+    with reported(debug):
+        config, api = _connected(config_file)
+        from pipelines.schedule import delete
+
+        delete(api, config)
+        typer.echo(f"deleted the schedule of {config.name}; its runs stay")
+
+
+def _connected(config_file: Path) -> tuple[RunConfig, "Api"]:
+    config = read_config(config_file)
+    from pipelines.kfp_api import connect
+
+    return config, connect(config.cluster)
+
+
+def _show_steps(api: "Api", run_id: str) -> None:
+    from pipelines.follow import get_run, step_states
+
+    run = get_run(api, run_id)
+    typer.echo(f"{run.display_name}: {(run.state or 'PENDING').lower()}\n{api.run_page(run_id)}")
+    table = Table("step", "state", box=None, pad_edge=False)
+    table.add_column("seconds", justify="right")
+    table.add_column("")
+    for state in step_states(run):
+        name = " ".join(filter(None, (state.step, state.part)))
+        table.add_row(name, state.state.lower(), f"{state.seconds:.0f}", Text(state.message))
+    Console().print(table)
+
+
+def _moment(moment: Any) -> str:
+    """A time as this machine's clock shows it."""
+    if not isinstance(moment, datetime):
+        return "-"
+    return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone().strftime("%Y-%m-%d %H:%M")

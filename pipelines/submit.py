@@ -1,0 +1,128 @@
+"""Hands the pipeline to Kubeflow Pipelines: the config's sources into the store, a version, a run.
+
+Each step looks for what is there before it makes anything, by content: a version is named after the digest of what it
+holds, and a run that is at work on a version is *the* run of it. So a submit that was cut off anywhere, or whose answer
+was lost, is repeated with nothing done twice.
+"""
+
+import hashlib
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from components import __version__
+from components.config import RunConfig
+from components.object_store import open_store
+from pipelines.cluster import check_cluster, compile_pipeline
+from pipelines.kfp_api import Api, called, once
+from pipelines.staging import stage
+
+AT_WORK = ("PENDING", "RUNNING", "PAUSED", "RUNTIME_STATE_UNSPECIFIED")
+LOOKED_THROUGH = 50  # latest runs, for one at work
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version of the pipeline as Kubeflow Pipelines has it."""
+
+    pipeline_id: str
+    version_id: str
+    name: str
+
+
+def submit(api: Api, config: RunConfig) -> tuple[Any, bool]:
+    """Create a run of ``config``; or find the one that is at work on the very same.
+
+    Returns:
+        KFP's run, and whether it is new.
+
+    Raises:
+        UserError: the config cannot work on a cluster, a source is missing, or the API fails.
+    """
+    version = upload(api, config)
+    experiment = experiment_id(api, config)
+    at_work = run_at_work(api, experiment, version)
+    if at_work is not None:
+        return at_work, False
+    name = f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+    def create() -> Any:
+        with api.asked("create the run"):
+            return api.client.run_pipeline(
+                experiment,
+                name,
+                pipeline_id=version.pipeline_id,
+                version_id=version.version_id,
+                service_account=config.cluster.service_account,
+            )
+
+    return once(lambda: run_at_work(api, experiment, version), create), True
+
+
+def run_at_work(api: Api, experiment: str, version: Version) -> Any | None:
+    """The latest run of a version that has not ended, if there is one."""
+    for run in _runs(api, experiment, LOOKED_THROUGH):
+        reference = run.pipeline_version_reference
+        if reference and reference.pipeline_version_id == version.version_id and (run.state or AT_WORK[0]) in AT_WORK:
+            return run
+    return None
+
+
+def latest_runs(api: Api, config: RunConfig, count: int) -> list[Any]:
+    """The latest runs in the config's experiment, the newest first; scheduled ones are among them."""
+    return _runs(api, experiment_id(api, config), count)
+
+
+def _runs(api: Api, experiment: str, count: int) -> list[Any]:
+    with api.asked("list the runs"):
+        found = api.client.list_runs(page_size=count, sort_by="created_at desc", experiment_id=experiment)
+    return list(found.runs or [])
+
+
+def experiment_id(api: Api, config: RunConfig) -> str:
+    """The id of the config's experiment, which is created if need be."""
+    name = config.cluster.experiment or config.name
+    with api.asked(f"open the experiment {name}"):
+        return str(api.client.create_experiment(name, namespace=api.namespace).experiment_id)
+
+
+def upload(api: Api, config: RunConfig) -> Version:
+    """Stage what is local, compile, and make sure that Kubeflow Pipelines has this version."""
+    check_cluster(config)  # before gigabytes are on their way
+    staged = stage(config, open_store(config.storage, Path()))
+    with tempfile.TemporaryDirectory(prefix="loraloom-") as folder:
+        package = Path(folder) / "pipeline.yaml"
+        compile_pipeline(staged, package)
+        name = f"{__version__}-{hashlib.sha256(package.read_bytes()).hexdigest()[:12]}"
+        pipeline_id = _pipeline_id(api, config.name.replace("_", "-").strip("-"))
+
+        def find() -> Any | None:
+            with api.asked("list the pipeline's versions"):
+                versions = api.client.list_pipeline_versions(pipeline_id, filter=called(name)).pipeline_versions
+            return versions[0] if versions else None
+
+        def create() -> Any:
+            with api.asked("take the pipeline"):
+                return api.client.upload_pipeline_version(str(package), name, pipeline_id=pipeline_id)
+
+        return Version(pipeline_id, once(find, create).pipeline_version_id, name)
+
+
+def _pipeline_id(api: Api, name: str) -> str:
+    """The id of the pipeline of this name, an empty one if there was none: all its versions are named by content."""
+    models = api.client.api_models
+
+    def find() -> Any | None:
+        with api.asked("list the pipelines"):
+            found = api.client.list_pipelines(filter=called(name), namespace=api.namespace).pipelines
+        return found[0] if found else None
+
+    def create() -> Any:
+        with api.asked(f"create the pipeline {name}"):
+            return api.client.pipelines.pipeline_service_create_pipeline(
+                models.V2beta1Pipeline(display_name=name, name=name, namespace=api.namespace)
+            )
+
+    return str(once(find, create).pipeline_id)
