@@ -209,6 +209,10 @@ class StepResources(Section):
     timeout: Positive | None = Field(None, description="Seconds an attempt may take, waiting for a node included.")
     retries: int = Field(0, ge=0, le=20, description="Attempts after the first; each goes on from what is stored.")
     backoff: Positive = Field(60, description="Seconds before the first retry; doubles each time, up to an hour.")
+    nodes: Positive = Field(1, description="Machines that train one adapter together, each with `gpus`; `train` only.")
+    sharding: Literal["ddp", "fsdp"] = Field(
+        "ddp", description="ddp: each GPU holds the whole base; fsdp: a share of its layers. `train` only."
+    )
 
 
 class ClusterConfig(Section):
@@ -269,6 +273,9 @@ class RunConfig(Section):
         groups = self.partition.groups
         if groups != "auto" and groups > len(names):
             raise ValueError(f"partition.groups is {groups}, but there are only {len(names)} datasets")
+        for step, asked in self.resources.items():
+            if step != "train" and (asked.nodes > 1 or asked.sharding != "ddp"):
+                raise ValueError(f"resources.{step}: only train runs in several processes (nodes, sharding)")
         return self
 
     def dataset(self, name: str) -> DatasetConfig:

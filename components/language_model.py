@@ -205,7 +205,8 @@ def _device(name: str) -> torch.device:
         raise UserError("model.device is cuda, but torch sees no GPU", remedy="use device: auto or cpu")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+    # With its number: each of several processes has a GPU of its own, and "cuda" alone may mean the first one.
+    return torch.device("cuda", torch.cuda.current_device()) if name == "cuda" else torch.device(name)
 
 
 def _logical_size(module: torch.nn.Module) -> int:

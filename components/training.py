@@ -2,13 +2,9 @@
 
 transformers' Trainer does the loop, the optimiser, checkpoints and early stopping. Ours are the loss (the margin's,
 so that training and surrogate minimise the same thing), the order of batches (datasets as often as the surrogate
-weighs them, rows of similar length together) and the copies of checkpoints in the store, by which a job that was
-killed goes on where it was. Checkpoints hold the optimiser as torch writes it, are read with ``weights_only`` and
-disappear with the finished job.
+weighs them, rows of similar length together) and how several processes share one job (``parallel.py``).
 """
 
-import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,13 +17,16 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import set_seed
 
+from components import parallel
+from components.checkpoints import Checkpoints
 from components.errors import UserError
-from components.examples import Batch, Examples, collate
-from components.language_model import Base, answer_logits, example_logits, margins
+from components.examples import Batch, Examples, collate, length_batches
+from components.language_model import Base, answer_logits, margins
 from components.object_store import ObjectStore
 from components.schedule import batch_order
 
 Progress = Callable[[int, int, str], None]
+EVALUATION_TOKENS = 8192  # a batch, padding included
 
 
 @dataclass(frozen=True)
@@ -87,11 +86,16 @@ def fit(
     store: ObjectStore,
     job: str,
     progress: Progress,
+    *,
+    shard_base: bool = False,
 ) -> Fitted:
     """Train the active adapter in place; with patience, it ends at its best validation loss.
 
+    Where several processes call this together, they share each batch and all end with the same adapter.
+
     Args:
         job: names the job's checkpoints in the store; the same name goes on where a killed run was.
+        shard_base: keep only a share of the base's layers in each process; it stays so afterwards.
 
     Raises:
         UserError: the loss is no longer finite.
@@ -101,18 +105,22 @@ def fit(
     # Rounded down: rounded up, the last epoch would end without its evaluation and could never be the best.
     steps_per_epoch = max(1, int(len(order) / max(1.0, recipe.epochs)))
     set_seed(recipe.seed)
-    with tempfile.TemporaryDirectory(prefix="loraloom-train-") as folder:
-        rows, checkpoints = _Rows(material), _Checkpoints(store, job, Path(folder))
+    if parallel.size() > 1:
+        model._is_accelerate_prepared = True  # not to be wrapped: gradients are averaged in training_step
+    if shard_base:
+        parallel.shard_base(model)
+    with parallel.shared_folder() as folder:
+        rows, checkpoints = _Rows(material), Checkpoints(store, job, folder)
         trainer = _MarginTrainer(
             model=model,
-            args=_arguments(base, recipe, Path(folder), len(order), steps_per_epoch),
+            args=_arguments(base, recipe, folder, len(order), steps_per_epoch),
             train_dataset=rows,
             eval_dataset=rows,  # Trainer asks for one; what is evaluated is `material`'s validation rows
             data_collator=_collate,
             callbacks=[
                 *([EarlyStoppingCallback(recipe.patience)] if recipe.patience is not None else []),
                 checkpoints,
-                _Report(progress),
+                *([_Report(progress)] if parallel.rank() == 0 else []),
             ],
         )
         trainer.base, trainer.material, trainer.order = base, material, order
@@ -127,8 +135,8 @@ def fit(
         )
 
 
-class _Rows(Dataset[tuple[Material, int]]):
-    """Rows addressed by (dataset, position)."""
+class _Rows(Dataset[tuple[Material, int, float]]):
+    """Rows addressed by (dataset, position, weight)."""
 
     def __init__(self, material: Sequence[Material]) -> None:
         self.material = material
@@ -136,36 +144,43 @@ class _Rows(Dataset[tuple[Material, int]]):
     def __len__(self) -> int:
         return sum(len(part.train) for part in self.material)
 
-    def __getitem__(self, where: tuple[int, int]) -> tuple[Material, int]:
-        return self.material[where[0]], where[1]
+    def __getitem__(self, where: tuple[int, int, float]) -> tuple[Material, int, float]:
+        dataset, i, weight = where
+        return self.material[dataset], i, weight
 
 
-def _collate(rows: list[tuple[Material, int]]) -> dict[str, torch.Tensor]:
-    batch = collate([(part.train, i) for part, i in rows])
+def _collate(rows: list[tuple[Material, int, float]]) -> dict[str, torch.Tensor]:
+    batch = collate([(part.train, i) for part, i, _ in rows])
     offset = torch.zeros(batch.label_tokens.shape)
-    for b, (part, i) in enumerate(rows):
+    for b, (part, i, _) in enumerate(rows):
         if part.offset is not None:
             offset[b, : part.offset.shape[1]] = torch.from_numpy(part.offset[i])
-    return {**vars(batch), "offset": offset}
+    return {**vars(batch), "offset": offset, "weight": torch.tensor([weight for _, _, weight in rows])}
 
 
 class _MarginTrainer(Trainer):
-    """Trainer with the margin's loss and our order of batches; these two are what its interface leaves to override."""
+    """Trainer with the margin's loss, our order of batches and our sharing of them; its interface leaves these open."""
 
     model: PeftModel
-    train_dataset: Dataset[tuple[Material, int]]
+    train_dataset: Dataset[tuple[Material, int, float]]
     base: Base
     material: Sequence[Material]
     order: list[list[tuple[int, int]]]
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        return DataLoader(self.train_dataset, batch_sampler=self.order, collate_fn=self.data_collator)
+        shares = [parallel.share(batch, parallel.rank(), parallel.size()) for batch in self.order]
+        return DataLoader(self.train_dataset, batch_sampler=shares, collate_fn=self.data_collator)
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        loss = super().training_step(*args, **kwargs)
+        parallel.average_gradients(self.model)
+        return loss
 
     def compute_loss(self, model: Any, inputs: dict[str, torch.Tensor], *_: Any, **__: Any) -> torch.Tensor:
-        offset = inputs.pop("offset")
+        offset, weight = inputs.pop("offset"), inputs.pop("weight")
         batch = Batch(**inputs)
         h = margins(answer_logits(self.accelerator.unwrap_model(model), batch) + offset, batch.label)
-        loss = torch.nn.functional.softplus(-h).mean()
+        loss = (weight * torch.nn.functional.softplus(-h)).sum()
         if not torch.isfinite(loss):
             raise UserError("training diverged: the loss is not finite", remedy="lower training.learning_rate")
         return loss
@@ -179,13 +194,30 @@ class _MarginTrainer(Trainer):
 
 
 def validation_loss(model: PeftModel, base: Base, material: Sequence[Material]) -> float:
-    """Mean over datasets of the mean cross-entropy of their validation rows, nats."""
+    """Mean over datasets of the mean cross-entropy of their validation rows, nats; the same in every process."""
     losses = []
     for part in material:
-        logits = torch.from_numpy(example_logits(model, base, part.validation))
+        logits = torch.from_numpy(_shared_logits(model, base, part.validation))
         h = margins(logits, torch.tensor(part.validation.label))
         losses.append(torch.nn.functional.softplus(-h.double()).mean().item())
     return float(np.mean(losses))
+
+
+@torch.no_grad()
+def _shared_logits(model: PeftModel, base: Base, examples: Examples) -> np.ndarray:
+    """Label logits of N examples, float32 [N, C]: each process computes every size-th batch, and all get all.
+
+    All make as many passes, the last ones in vain if need be: a sharded base takes every process for each.
+    """
+    out = np.zeros((len(examples), max(2, len(examples.label_tokens))), dtype=np.float32)
+    batches = list(length_batches(examples.ids, EVALUATION_TOKENS))
+    for first in range(0, len(batches), parallel.size()):
+        turn = first + parallel.rank()
+        index = batches[min(turn, len(batches) - 1)]
+        logits = answer_logits(model, collate([(examples, int(i)) for i in index]).to(base.device))
+        if turn < len(batches):
+            out[index] = logits.float().cpu().numpy()
+    return parallel.added_up(out, base.device)
 
 
 class _Report(TrainerCallback):
@@ -199,44 +231,6 @@ class _Report(TrainerCallback):
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.note = f"validation loss {kwargs['metrics']['eval_loss']:.3f}"
-
-
-class _Checkpoints(TrainerCallback):
-    """Copies of the newest checkpoint in the store; the name of the whole one is written last."""
-
-    def __init__(self, store: ObjectStore, job: str, folder: Path) -> None:
-        self.store, self.prefix, self.folder = store, f"checkpoints/{job}", folder
-
-    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if control.should_training_stop:
-            return  # the trainer cannot go on from an end: whoever is killed now repeats the last epoch
-        before = list(self.store.keys(f"{self.prefix}/"))
-        paths = [path for path in sorted(self.folder.glob("checkpoint-*/**/*")) if path.is_file()]
-        # The trainer keeps the newest and the best one; going on needs both.
-        names = {f"{self.prefix}/{path.relative_to(self.folder).as_posix()}": path for path in paths}
-        for key, path in names.items():
-            self.store.upload(path, key)
-        self.store.write(f"{self.prefix}/newest", f"checkpoint-{state.global_step}".encode())
-        for key in before:
-            if key not in names and not key.endswith("/newest"):
-                self.store.delete(key)
-
-    def restore(self) -> str | None:
-        """Bring the checkpoints back; the folder of the newest, or None where there is none."""
-        if not self.store.exists(f"{self.prefix}/newest"):
-            return None
-        newest = self.folder / self.store.read(f"{self.prefix}/newest").decode()
-        for key in self.store.keys(f"{self.prefix}/checkpoint-"):
-            self.store.download(key, self.folder / key.removeprefix(f"{self.prefix}/"))
-        return str(newest)
-
-    def clear(self) -> None:
-        """Forget the checkpoints, here and in the store: the job is done."""
-        self.store.delete(f"{self.prefix}/newest")  # first: what it names is no longer whole
-        for key in list(self.store.keys(f"{self.prefix}/")):
-            self.store.delete(key)
-        for path in self.folder.glob("checkpoint-*"):
-            shutil.rmtree(path)
 
 
 def _arguments(base: Base, recipe: Recipe, folder: Path, steps: int, steps_per_epoch: int) -> TrainingArguments:
@@ -255,6 +249,7 @@ def _arguments(base: Base, recipe: Recipe, folder: Path, steps: int, steps_per_e
         save_strategy="steps",
         save_steps=steps_per_epoch,
         save_total_limit=2,
+        save_on_each_node=True,  # the best checkpoint is read back on every machine
         load_best_model_at_end=watched,
         metric_for_best_model="eval_loss",
         greater_is_better=False,

@@ -16,18 +16,10 @@ from google.protobuf.json_format import MessageToDict
 from kfp.kubernetes import kubernetes_executor_config_pb2 as kubernetes
 
 from components.config import ImagesConfig, RunConfig, StepResources
+from components.pod import ENVIRONMENT, SCRATCH, USER, image, labels
 
-USER = 1000  # as the images have it
-SCRATCH = "/tmp"  # noqa: S108  the one folder a step writes to; a volume, so that the root file system may be read-only
-ENVIRONMENT = {"HOME": SCRATCH, "HF_HOME": f"{SCRATCH}/huggingface"}
 LONGEST_BACKOFF = 3600  # seconds
 BACKOFF_FACTOR = 2
-
-
-def image(images: ImagesConfig, name: str) -> str:
-    """``name`` (repository:version) as the config's registry and tag have it."""
-    repository, _, version = name.partition(":")
-    return f"{f'{images.registry}/' if images.registry else ''}{repository}:{images.tag or version}"
 
 
 def equip(container: dict[str, Any], images: ImagesConfig, asked: StepResources) -> None:
@@ -47,7 +39,8 @@ def _amounts(asked: StepResources) -> Iterator[tuple[str, Any]]:
         yield "resourceMemoryRequest", asked.memory
         yield "resourceMemoryLimit", asked.memory
     if asked.gpus:
-        yield "accelerator", {"resourceType": asked.gpu_type, "resourceCount": str(asked.gpus)}
+        here = 1 if asked.nodes > 1 else asked.gpus  # others train: the step itself computes logits afterwards
+        yield "accelerator", {"resourceType": asked.gpu_type, "resourceCount": str(here)}
 
 
 def retry_policy(asked: StepResources) -> dict[str, Any]:
@@ -66,7 +59,7 @@ def pod(step: str, config: RunConfig, asked: StepResources) -> dict[str, Any]:
     """The second document's part for the pods of ``step``."""
     message = kubernetes.KubernetesExecutorConfig(
         secret_as_env=[_secret(name, keys) for name, keys in config.cluster.secrets.items()],
-        pod_metadata=kubernetes.PodMetadata(labels=_labels(step, config)),
+        pod_metadata=kubernetes.PodMetadata(labels=labels(step, config)),
         image_pull_policy=config.images.pull_policy,
         image_pull_secret=[
             kubernetes.ImagePullSecret(secret_name=name, secret_name_parameter=_constant(name))
@@ -86,17 +79,6 @@ def pod(step: str, config: RunConfig, asked: StepResources) -> dict[str, Any]:
     if asked.timeout is not None:
         message.active_deadline_seconds = asked.timeout
     return MessageToDict(message)
-
-
-def _labels(step: str, config: RunConfig) -> dict[str, str]:
-    """Ours last: network policies and quotas select by them. A label ends in a letter or digit, a name need not."""
-    return {
-        **config.cluster.labels,
-        "app.kubernetes.io/name": "loraloom",
-        "app.kubernetes.io/part-of": "loraloom",
-        "app.kubernetes.io/component": step.replace("_", "-"),
-        "app.kubernetes.io/instance": config.name.rstrip("-_"),
-    }
 
 
 def _secret(name: str, keys: dict[str, str]) -> kubernetes.SecretAsEnv:

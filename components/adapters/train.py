@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.adapter_log import record_adapter
+from components.adapters.task import Task, collect, delivered, discard
 from components.artifacts import Artifact, digest_of, file_digest
 from components.base_model import model_inputs
+from components.config import StepResources
 from components.inputs import START, Prepared, outputs_digest, read_datasets
 from components.label_logits import obtain_logits
 from components.sampling import feature_index
@@ -14,8 +16,6 @@ from components.step import Step, read_references
 
 if TYPE_CHECKING:
     from components.on_demand import OnDemand
-
-CURVE = "curve.json"
 
 
 def run(config: str, run_name: str, context: str, datasets: Path, start: Path, job: str, adapter: Path) -> None:
@@ -32,13 +32,15 @@ def run(config: str, run_name: str, context: str, datasets: Path, start: Path, j
         prepared = read_datasets(step, read_references(datasets))
         theta = step.load(read_references(start), START)
         work = OnDemand(step)
-        label = f"adapter/{task['name']}"
+        inputs = inputs_of(step, prepared, theta, task["datasets"])
+        order = Task(config, run_name, task["name"], task["datasets"], prepared.keys, theta.key, digest_of(inputs)[:32])
         trained = step.obtain(
-            label,
+            f"adapter/{task['name']}",
             "adapter",
-            inputs_of(step, prepared, theta, task["datasets"]),
-            lambda folder: _train(step, work, prepared, theta, task["datasets"], folder),
+            inputs,
+            lambda folder: _train(step, work, prepared, theta, order, folder),
         )
+        discard(step.store, order)
         step.facts = {"datasets": task["datasets"], "flops": trained.facts["flops"], "curve": trained.facts["curve"]}
         step.facts["mlflow"] = record_adapter(
             step,
@@ -66,43 +68,36 @@ def inputs_of(step: Step, prepared: Prepared, theta: Artifact, names: list[str])
 
 
 def _train(
-    step: Step, work: "OnDemand", prepared: Prepared, theta: Artifact, names: list[str], folder: Path
+    step: Step, work: "OnDemand", prepared: Prepared, theta: Artifact, order: Task, folder: Path
 ) -> dict[str, Any]:
     from components.adapters.distance import relative_distance
-    from components.language_model import save_adapter
-    from components.training import Material, Recipe, fit
+    from components.adapters.fit_adapter import fit_adapter
 
-    settings = step.config.training
-    recipe = Recipe(
-        epochs=settings.epochs,
-        learning_rate=settings.learning_rate,
-        batch_size=settings.batch_size,
-        seed=step.config.seed,
-        warmup_ratio=settings.warmup_ratio,
-        weight_decay=settings.weight_decay,
-        size_exponent=settings.size_exponent,
-        patience=settings.patience,
-        gradient_checkpointing=settings.gradient_checkpointing,
-    )
-    # Sorted, so that the name of the group and the order of the config do not reach the weights.
-    material = [
-        Material(work.examples(prepared[name], "train"), work.examples(prepared[name], "validation"))
-        for name in sorted(names)
-    ]
-    model = work.trainable(theta.folder)
-    job = digest_of(inputs_of(step, prepared, theta, names))[:32]
-    fitted = fit(model, work.base, material, recipe, step.store, job, step.progress)
-    save_adapter(model, folder, work.base)
-    (folder / CURVE).write_text(json.dumps(fitted.curve, indent=1))
-    flops = work.cost(model).training(fitted.tokens, fitted.squared)
-    step.flops += flops
-    return {
-        "datasets": sorted(names),
-        "curve": fitted.curve,
-        "flops": flops,
-        "tokens": fitted.tokens,
-        "distance": relative_distance(folder, theta.folder, work.base),
-    }
+    if delivered(step.store, order) or _trained_elsewhere(step, order):
+        facts = collect(step.store, order, folder)
+    else:
+        facts = fit_adapter(step, work, prepared, order.datasets, theta.folder, order.job, folder)
+    step.flops += facts["flops"]
+    return {**facts, "distance": relative_distance(folder, theta.folder, work.base)}
+
+
+def _trained_elsewhere(step: Step, order: Task) -> bool:
+    """Whether the resources asked for other processes, which have then trained and delivered."""
+    asked = step.config.resources.get("train", StepResources())
+    if asked.nodes > 1:
+        from components.adapters.cluster_job import in_cluster, train_on_nodes
+
+        if in_cluster():
+            train_on_nodes(step, order)
+            return True
+        step.say(f"resources.train.nodes is {asked.nodes}, but this is no pod of a cluster: this machine trains")
+    if asked.gpus > 1:
+        from components.adapters.launch import processes, train_in_processes
+
+        if (count := processes(step, asked.gpus)) > 1:
+            train_in_processes(step, order, count)
+            return True
+    return False
 
 
 def _logits(step: Step, work: "OnDemand", prepared: Prepared, trained: Artifact, task: dict[str, Any]) -> None:

@@ -1,0 +1,60 @@
+"""Train one adapter from theta*: in the step itself, or in each of the processes it starts for that."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from components import parallel
+from components.config import StepResources
+from components.inputs import Prepared
+from components.language_model import save_adapter
+from components.on_demand import OnDemand
+from components.step import Step
+from components.training import Material, Recipe, fit
+
+CURVE = "curve.json"
+
+
+def fit_adapter(
+    step: Step, work: OnDemand, prepared: Prepared, names: list[str], theta: Path, job: str, folder: Path
+) -> dict[str, Any]:
+    """Train on the datasets ``names``; the first process writes the adapter and its curve to ``folder``.
+
+    Args:
+        theta: PEFT folder to begin from.
+        job: names the checkpoints in the store.
+
+    Returns:
+        What was found out on the way: curve, FLOPs, tokens.
+    """
+    settings = step.config.training
+    recipe = Recipe(
+        epochs=settings.epochs,
+        learning_rate=settings.learning_rate,
+        batch_size=settings.batch_size,
+        seed=step.config.seed,
+        warmup_ratio=settings.warmup_ratio,
+        weight_decay=settings.weight_decay,
+        size_exponent=settings.size_exponent,
+        patience=settings.patience,
+        gradient_checkpointing=settings.gradient_checkpointing,
+    )
+    # Sorted, so that the name of the group and the order of the config do not reach the weights.
+    material = [
+        Material(work.examples(prepared[name], "train"), work.examples(prepared[name], "validation"))
+        for name in sorted(names)
+    ]
+    model = work.trainable(theta)
+    cost = work.cost(model)
+    asked = step.config.resources.get("train", StepResources())
+    shard_base = parallel.size() > 1 and asked.sharding == "fsdp"
+    fitted = fit(model, work.base, material, recipe, step.store, job, step.progress, shard_base=shard_base)
+    if parallel.rank() == 0:
+        save_adapter(model, folder, work.base)
+        (folder / CURVE).write_text(json.dumps(fitted.curve, indent=1))
+    return {
+        "datasets": sorted(names),
+        "curve": fitted.curve,
+        "flops": cost.training(fitted.tokens, fitted.squared),
+        "tokens": fitted.tokens,
+    }
