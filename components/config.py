@@ -5,9 +5,10 @@ misspelt setting is an error rather than a silent default. Nothing here imports 
 milliseconds, before anything heavy is loaded.
 """
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 Positive = Annotated[int, Field(gt=0)]
@@ -160,6 +161,29 @@ class RegistryConfig(Section):
     floor: float = Field(0.03, ge=0, description="No dataset may lose more than this, as a share.")
 
 
+class DriftConfig(Section):
+    """How far a dataset may move from what the champion was made of before a run warns."""
+
+    features: float = Field(0.5, gt=0, description="Shift of the mean gradient, in standard deviations of the rows.")
+    labels: float = Field(0.1, gt=0, le=1, description="Share of rows that would need another label.")
+
+
+class AlertsConfig(Section):
+    """Where news that need a person go: a POST of JSON. The address may hold a secret, so it is never written here."""
+
+    webhook_env: str = Field(
+        "LORALOOM_WEBHOOK",
+        description="Environment variable that holds the webhook's address; while it is unset nothing is sent.",
+    )
+
+    @field_validator("webhook_env")
+    @classmethod
+    def _a_name(cls, value: str) -> str:
+        if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", value):  # not repeated in the message: it may be the secret address
+            raise ValueError("should be an environment variable's name (A-Z, 0-9, _), which holds the address")
+        return value
+
+
 class TrackingConfig(Section):
     """Where MLflow is. null: a sqlite file and a folder beside the run."""
 
@@ -257,6 +281,8 @@ class RunConfig(Section):
     boosting: BoostingConfig = BoostingConfig()
     ensemble: EnsembleConfig = EnsembleConfig()
     registry: RegistryConfig = RegistryConfig()
+    drift: DriftConfig = DriftConfig()
+    alerts: AlertsConfig = AlertsConfig()
     tracking: TrackingConfig = TrackingConfig()
     storage: StorageConfig = StorageConfig()
     images: ImagesConfig = ImagesConfig()

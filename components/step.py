@@ -98,6 +98,11 @@ class Step:
         """Tell the user something that is no failure."""
         events.said(self.name, self.part, text)
 
+    def say_if(self, text: str) -> None:
+        """Tell it where there is something to tell."""
+        if text:
+            self.say(text)
+
     def _record(self, seconds: float, reused: bool) -> dict[str, Any]:
         return {
             "step": self.name,

@@ -16,7 +16,7 @@ from components.object_store import ObjectStore
 from components.step import read_records
 
 ORDER = (
-    "open_run", "prepare", "warm_start", "extract", "estimate", "partition",
+    "open_run", "prepare", "changes", "warm_start", "extract", "estimate", "partition",
     "train", "boost", "weigh", "evaluate", "register", "promote", "close_run",
 )  # fmt: skip
 
@@ -50,8 +50,12 @@ def assemble(store: ObjectStore, run_name: str, config: RunConfig) -> dict[str, 
     for record in records:
         if record["step"] == "open_run":
             summary["mlflow"] = {**record["facts"], "adapters": _adapters(records)}
+        elif record["step"] == "changes" and not record["facts"]["changed"]:
+            summary["unchanged"] = {key: record["facts"][key] for key in ("version", "reason")}
         elif record["step"] == "evaluate":
             summary |= record["facts"].get("evaluation", {})
+            if record["facts"].get("drift"):
+                summary["drift"] = record["facts"]["drift"]
         elif record["step"] == "register":
             summary["mlflow"]["ensemble_version"] = record["facts"]["version"]
             summary["mlflow"]["ensemble_changed"] = record["facts"]["changed"]

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from components import __version__
-from pipelines.commands import after, before, cluster, running, store
+from pipelines.commands import after, before, cluster, registry, running, store
 
 app = typer.Typer(
     name="loraloom",
@@ -19,6 +19,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 2 something for you to put right, 1 a crash, 130 stopped.",
 )
 START, LOCAL, RESULTS, CLUSTER = "Start", "Run on this machine", "Look at results", "Run on a cluster"
+SERVES = "Decide who serves"
 
 app.command(rich_help_panel=START)(before.init)
 app.command(rich_help_panel=START)(before.check)
@@ -30,6 +31,9 @@ app.command(rich_help_panel=RESULTS)(after.report)
 app.command(rich_help_panel=RESULTS)(after.ui)
 app.command(rich_help_panel=RESULTS)(after.lineage)
 app.command(rich_help_panel=RESULTS)(store.gc)
+app.command(rich_help_panel=SERVES)(registry.history)
+app.command(rich_help_panel=SERVES)(registry.promote)
+app.command(rich_help_panel=SERVES)(registry.rollback)
 app.command("compile", rich_help_panel=CLUSTER)(cluster.compile_)
 app.command(rich_help_panel=CLUSTER)(cluster.submit)
 app.add_typer(cluster.schedule, name="schedule", rich_help_panel=CLUSTER)

@@ -16,7 +16,7 @@ from components.data.component import prepare
 from components.ensemble.component import evaluate, weigh
 from components.gradients.component import extract, warm_start
 from components.partition.component import partition
-from components.registry.component import close_run, open_run, promote, register
+from components.registry.component import changes, close_run, open_run, promote, register
 from components.surrogate.component import estimate
 
 # Members of a fan-out at one time; 0: as many as there is room for. On one machine with one GPU it is 1.
@@ -71,10 +71,16 @@ def boost_all(
     return dsl.Collected(task.outputs["boosters"])
 
 
-def _plan(run: dict[str, str]) -> tuple[dsl.PipelineTask, ...]:
-    """The tasks that both pipelines begin with."""
-    opened = open_run(**run)
-    prepared = prepare(**run)
+def _open(run: dict[str, str]) -> tuple[dsl.PipelineTask, dsl.PipelineTask]:
+    """The tasks that everything begins with: the tracked run, and the datasets."""
+    opened, prepared = open_run(**run), prepare(**run)
+    for task in (opened, prepared):
+        task.set_caching_options(False)
+    return opened, prepared
+
+
+def _plan(run: dict[str, str], opened: dsl.PipelineTask, prepared: dsl.PipelineTask) -> tuple[dsl.PipelineTask, ...]:
+    """From the datasets to the partition."""
     datasets = prepared.outputs["datasets"]
     start = warm_start(**run, context=opened.output, datasets=datasets)
     features = extract_all(**run, shards=prepared.outputs["Output"], datasets=datasets, start=start.outputs["start"])
@@ -83,14 +89,14 @@ def _plan(run: dict[str, str]) -> tuple[dsl.PipelineTask, ...]:
         **run, context=opened.output, datasets=datasets, features=features.output,
         estimates=estimates.outputs["estimates"],
     )  # fmt: skip
-    for task in (opened, prepared, start, features, estimates, planned):
+    for task in (start, features, estimates, planned):
         task.set_caching_options(False)
-    return opened, prepared, start, features, estimates, planned
+    return start, features, estimates, planned
 
 
-def _ensemble(run: dict[str, str]) -> None:
-    """The tasks of the whole pipeline."""
-    opened, prepared, start, features, estimates, planned = _plan(run)
+def _ensemble(run: dict[str, str], opened: dsl.PipelineTask, prepared: dsl.PipelineTask) -> None:
+    """From the datasets to the verdict."""
+    start, features, estimates, planned = _plan(run, opened, prepared)
     tracked = {**run, "context": opened.output}
     rows, theta, groups = prepared.outputs["datasets"], start.outputs["start"], planned.outputs["groups"]
     trained = train_all(**tracked, jobs=planned.outputs["jobs"], datasets=rows, start=theta)
@@ -118,14 +124,18 @@ def plan_pipeline(config: str, run_name: str) -> None:
     closed = close_run(**run, last="partition")
     closed.set_caching_options(False)
     with dsl.ExitHandler(closed):
-        _plan(run)
+        _plan(run, *_open(run))
 
 
 @dsl.pipeline(name="loraloom", description="From many datasets to a registered ensemble of QLoRA adapters.")
 def ensemble_pipeline(config: str, run_name: str) -> None:
-    """The whole pipeline."""
+    """The whole pipeline; where nothing changed since a version got its verdict, only its beginning."""
     run = {"config": config, "run_name": run_name}
     closed = close_run(**run, last="promote")
     closed.set_caching_options(False)
     with dsl.ExitHandler(closed):
-        _ensemble(run)
+        opened, prepared = _open(run)
+        changed = changes(**run, context=opened.output, datasets=prepared.outputs["datasets"])
+        changed.set_caching_options(False)
+        with dsl.If(changed.output == "yes", name="changed"):
+            _ensemble(run, opened, prepared)

@@ -82,6 +82,8 @@ def run_local(
                 _fail_tracked_run(config, run_name)
             except Exception as other:  # the first failure is the one to tell; this one goes beside it
                 error.add_note(f"MLflow's run could not be ended either: {other}")
+            if isinstance(error, Exception):  # nobody needs to be told of a run that they stopped
+                _alert(config, run_name, error, root)
             raise
         from pipelines.summary import collect
 
@@ -101,6 +103,16 @@ def _as_steps_see_it(config: RunConfig, root: Path, pipeline: str, runner: Runne
     images = {executor["container"]["image"] for executor in executors.values()}
     with containers(config, root, images) as staged:
         yield staged
+
+
+def _alert(config: RunConfig, run_name: str, error: Exception, root: Path) -> None:
+    """Tell the webhook, if there is one, that the run failed."""
+    from components.alerts import alert_failure
+
+    what, *more = str(error).splitlines()
+    details = {"more": more[-TAIL_LINES:], "log": str(root / "logs" / f"{run_name}.log")}
+    if trouble := alert_failure(config, run_name, what, details):
+        Console(stderr=True).print(Text(trouble, style="yellow"), soft_wrap=True)
 
 
 def _fail_tracked_run(config: RunConfig, run_name: str) -> None:

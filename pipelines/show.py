@@ -30,6 +30,9 @@ def show_result(console: Console, summary: Summary, where: str) -> None:
     Args:
         where: the options that name this run to other commands, such as ``-c config.yaml``.
     """
+    if unchanged := summary.get("unchanged"):
+        console.print(Text(f"{unchanged['reason']}\nnothing was registered"), soft_wrap=True)
+        return
     console.print(_groups(summary))
     console.print(_results(summary))
     for line in _findings(summary):
@@ -108,5 +111,20 @@ def _findings(summary: Summary) -> Iterator[str]:
     share = summary["cost"].get("extra_flops_share")
     if share is not None:
         yield f"training FLOPs beyond one adapter on everything: {100 * share:+.0f} %"
+    yield from _apart(summary)
     promotion = summary["promotion"]
     yield f"promotion: {promotion['decision']}" + (f" ({promotion['reason']})" if promotion["reason"] else "")
+
+
+def _apart(summary: Summary) -> Iterator[str]:
+    """New test rows, what was not compared with the champion, and drift beyond its threshold."""
+    against = summary.get("against_champion", {"test_rows": {}, "left_out": {}})
+    for name, rows in against["test_rows"].items():
+        if rows["on_new"]:
+            yield f"{name}: {100 * rows['on_new']['value']:.1f} % on {rows['new']} new test rows, which decide nothing"
+        if rows["relabelled"]:
+            yield f"{name}: {rows['relabelled']} of {rows['frozen']} frozen test rows have another label now"
+    for name, why in against["left_out"].items():
+        yield f"{name}: not compared with the champion: {why}"
+    for name, words in summary.get("drift", {}).get("warnings", {}).items():
+        yield f"drift: {name}: {', '.join(words)}"

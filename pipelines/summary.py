@@ -20,6 +20,8 @@ def collect(config: RunConfig, root: Path, run_name: str) -> dict[str, Any]:
         config: with storage and tracking resolved, as the steps had it.
     """
     summary = assemble(open_store(config.storage, root / "store"), run_name, config)
+    if "unchanged" in summary:  # the files of the run that made what there is stay
+        return summary
     data, page = ("summary.json", "report.html") if "results" in summary else ("plan.json", "plan.html")
     (root / data).write_text(json.dumps(summary, indent=1))
     (root / page).write_text(render_report(summary))

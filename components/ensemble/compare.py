@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -61,6 +62,21 @@ def compare(
     as_extreme = np.abs(np.mean(swaps, axis=0)) >= abs(observed) - 1e-12  # equal but for rounding counts as equal
     p_value = (1 + int(as_extreme.sum())) / (1 + resamples)
     return Comparison(interval(observed, np.mean(draws, axis=0)), p_value, by_dataset)
+
+
+def told(baseline: str, comparison: Comparison) -> dict[str, Any]:
+    """A comparison as the summary holds it."""
+
+    def flat(one: Interval) -> dict[str, float]:
+        return {"difference": one.value, "low": one.low, "high": one.high}
+
+    by_dataset = {name: flat(one) for name, one in comparison.by_dataset.items()}
+    return {
+        "baseline": baseline,
+        **flat(comparison.difference),
+        "p_value": comparison.p_value,
+        "by_dataset": by_dataset,
+    }
 
 
 def _difference(kind: Metric, a: Array, b: Array, counts: Array) -> Array:

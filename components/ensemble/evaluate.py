@@ -10,18 +10,20 @@ import numpy as np
 
 from components import tracking
 from components.adapter_log import dataset_use
+from components.alerts import alert
 from components.artifacts import Artifact, find, load
-from components.ensemble.compare import Comparison, compare
+from components.drift import label_shares, measure, warnings
+from components.ensemble.champion import against_champion
+from components.ensemble.compare import compare, told
 from components.ensemble.figures import draw_figures
-from components.ensemble.metrics import Scored, average, intervals, score
+from components.ensemble.metrics import average, intervals, scored_tables
 from components.ensemble.outputs import ensemble_logits, group_logits, has_logits, start_logits
 from components.ensemble.report import render_report
 from components.inputs import BASE, Prepared, read_datasets
 from components.label_logits import passed_logits
-from components.paired import common_rows
 from components.step import Step, read_records, read_references
 from components.summary import assemble
-from components.tables import Logits, read_logits, write_logits
+from components.tables import Logits, write_logits
 
 METHODS = ("base", "start", "multitask", "per_dataset", "group", "ensemble")
 Predictions = dict[str, dict[str, Logits]]  # method -> dataset -> test logits
@@ -59,6 +61,8 @@ def run(
             "weights": weighed.digest,
             "shrinkage": step.config.boosting.shrinkage,
             "champion": champion.get("predictions"),
+            "features": {name: references[f"features/{name}"] for name in prepared.names},
+            "datasets": prepared.digests,
             "groups": groups,
             "baselines": step.config.ensemble.baselines,
             "resamples": step.config.ensemble.bootstrap,
@@ -70,10 +74,12 @@ def run(
             predictions = _predictions(step, references, prepared, groups, weighed)
             for name, table in predictions["ensemble"].items():
                 write_logits(folder, name, table)
-            return _evaluated(step, prepared, predictions, champion)
+            shares = {dataset.name: label_shares(dataset) for dataset in prepared.datasets}
+            kept = {"features": inputs["features"], "label_shares": shares}  # what the next run measures drift from
+            return _evaluated(step, prepared, predictions, champion) | kept
 
         made = step.obtain("evaluation", "evaluation", inputs, write)
-        step.facts = {"evaluation": made.facts}
+        step.facts = {"evaluation": made.facts, "drift": _drift(step, champion, made)}
         _publish(step, json.loads(context)["run_id"], prepared, made.facts, report)
         step.pass_on(evaluation)
         return {method: made.facts["average"][method]["metric"]["value"] for method in made.facts["methods"]}
@@ -110,7 +116,7 @@ def _evaluated(step: Step, prepared: Prepared, predictions: Predictions, champio
     resamples, seed = step.config.ensemble.bootstrap, step.config.seed
     metric: dict[str, Any] = {dataset.name: dataset.metric for dataset in prepared.datasets}
     loss: dict[str, Any] = dict.fromkeys(metric, "cross_entropy")
-    scored = {method: _scored(tables) for method, tables in predictions.items()}
+    scored = {method: scored_tables(tables) for method, tables in predictions.items()}
     results: dict[str, dict[str, Any]] = {name: {} for name in metric}
     averages = {}
     for done, (method, by_dataset) in enumerate(scored.items()):
@@ -123,71 +129,55 @@ def _evaluated(step: Step, prepared: Prepared, predictions: Predictions, champio
         }
         step.progress(done + 1, len(scored), method)
     comparisons = [
-        _told(baseline, compare(scored["ensemble"], scored[baseline], metric, resamples=resamples, seed=seed))
+        told(baseline, compare(scored["ensemble"], scored[baseline], metric, resamples=resamples, seed=seed))
         for baseline in ("multitask", "per_dataset")
         if baseline in scored
     ]
-    if champion.get("predictions"):
-        comparisons += _against_champion(step, predictions["ensemble"], champion["predictions"], prepared)
     labels = {dataset.name: list(dataset.labels) for dataset in prepared.datasets}
-    return {
+    evaluated: dict[str, Any] = {
         "methods": list(scored),
         "results": results,
         "average": averages,
         "comparisons": comparisons,
         "labels": labels,  # in the order of the logits' columns, for the next run's comparison
     }
+    before = _champion(step, champion)
+    if before is not None:
+        against = against_champion(before, predictions["ensemble"], prepared, resamples=resamples, seed=seed)
+        evaluated["comparisons"] += [against.pop("comparison")] if against["comparison"] else []
+        evaluated["against_champion"] = against
+    return evaluated
 
 
-def _scored(tables: Mapping[str, Logits]) -> dict[str, Scored]:
-    return {name: score(table.row, table.logits, table.label) for name, table in tables.items()}
-
-
-def _told(baseline: str, comparison: Comparison) -> dict[str, Any]:
-    def flat(interval: Any) -> dict[str, float]:
-        return {"difference": interval.value, "low": interval.low, "high": interval.high}
-
-    by_dataset = {name: flat(interval) for name, interval in comparison.by_dataset.items()}
-    return {
-        "baseline": baseline,
-        **flat(comparison.difference),
-        "p_value": comparison.p_value,
-        "by_dataset": by_dataset,
-    }
-
-
-def _against_champion(step: Step, ours: dict[str, Logits], key: str, prepared: Prepared) -> list[dict[str, Any]]:
-    """The comparison with the champion on the test rows both have seen, with the labels those rows have now.
-
-    A dataset whose labels are no longer the same is left out; so is a champion whose predictions are gone.
-    """
-    champion = find(step.store, key)
-    if champion is None:
+def _champion(step: Step, champion: Mapping[str, Any]) -> Artifact | None:
+    """The champion's evaluation; None where nothing serves, or its predictions are gone."""
+    found = find(step.store, champion["predictions"]) if champion else None
+    if champion and found is None:
         step.say("the champion's predictions are not in the store any more: nothing to compare with")
-        return []
-    theirs: dict[str, Logits] = {}
-    for name in ours:
-        before, now = champion.facts["labels"].get(name), list(prepared[name].labels)
-        if before is not None and sorted(before) == sorted(now):
-            table = read_logits(champion.folder, name)
-            order = [before.index(label) for label in now] or [0, 1]
-            theirs[name] = Logits(table.row, np.ascontiguousarray(table.logits[:, order]), table.label)
-    shared = common_rows({n: t.row for n, t in ours.items()}, {n: t.row for n, t in theirs.items()})
-    new, old = {}, {}
-    for name, (mine, other) in shared.items():
-        a, b = ours[name], theirs[name]
-        new[name] = score(a.row[mine], a.logits[mine], a.label[mine])
-        old[name] = score(b.row[other], b.logits[other], a.label[mine])
-    if not new:
-        return []
-    kinds: dict[str, Any] = {name: prepared[name].metric for name in new}
-    found = compare(new, old, kinds, resamples=step.config.ensemble.bootstrap, seed=step.config.seed)
-    return [_told("champion", found)]
+    return found
+
+
+def _drift(step: Step, champion: Mapping[str, Any], made: Artifact) -> dict[str, Any] | None:
+    """How far each dataset has moved since the champion; beyond the thresholds it is said, and told to the webhook."""
+    before = _champion(step, champion)
+    if before is None:
+        return None
+    features = {name: load(step.store, key) for name, key in made.facts["features"].items()}
+    moved = measure(step.store, before, features, made.facts["label_shares"])
+    found = warnings(step.config.drift, moved)
+    for name, words in found.items():
+        step.say(f"drift: {name}: {', '.join(words)} since champion version {champion['version']}")
+    if found:
+        text = f"{', '.join(found)} moved since champion version {champion['version']} of {step.config.name}"
+        step.say_if(alert(step.config, step.run_name, "drift", text, {"by_dataset": moved, "warnings": found}))
+    return {"champion": champion["version"], "by_dataset": moved, "warnings": found}
 
 
 def _publish(step: Step, run_id: str, prepared: Prepared, evaluated: dict[str, Any], report: Path) -> None:
     """Write the report, and show MLflow what was found and on which datasets."""
     summary = assemble(step.store, step.run_name, step.config) | evaluated
+    if step.facts["drift"]:
+        summary["drift"] = step.facts["drift"]
     figures = draw_figures(summary)
     page = render_report(summary, figures)
     report.parent.mkdir(parents=True, exist_ok=True)
@@ -204,6 +194,8 @@ def _log(step: Step, run_id: str, summary: dict[str, Any], page: str, figures: d
     for name, methods in summary["results"].items():
         for method, found in methods.items():
             numbers |= {f"{name}.{method}.{kind}": value["value"] for kind, value in found.items()}
+    for name, moved in summary.get("drift", {}).get("by_dataset", {}).items():
+        numbers |= {f"drift.{name}.{what}": value for what, value in moved.items() if value is not None}
     tracking.log_metrics(client, run_id, numbers)
     client.log_text(run_id, page, "report.html")
     client.log_dict(run_id, summary, "summary.json")

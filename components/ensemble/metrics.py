@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_softmax
 
+from components.tables import Logits
+
 Array = NDArray[np.float64]
 Metric = Literal["accuracy", "macro_f1", "cross_entropy", "ece"]
 
@@ -82,6 +84,11 @@ def score(row: ArrayLike, logits: ArrayLike, label: ArrayLike) -> Scored:
     log_chance = log_softmax(z, axis=1)
     n = np.arange(len(y))
     return Scored(ids, y, z.argmax(1), -log_chance[n, y], np.exp(log_chance.max(1)), z.shape[1])
+
+
+def scored_tables(tables: Mapping[str, Logits]) -> dict[str, Scored]:
+    """Each dataset's predictions from its logits."""
+    return {name: score(table.row, table.logits, table.label) for name, table in tables.items()}
 
 
 def finish(metric: Metric, sums: Array) -> Array:

@@ -23,6 +23,7 @@ Summary = dict[str, Any]
 ABSENT = "\N{EN DASH}"  # what tables print for nothing
 OPTIONAL: dict[str, Any] = {
     "affinity": None,
+    "against_champion": None,
     "artifacts": {},
     "average": {},
     "boosting": {},
@@ -31,6 +32,7 @@ OPTIONAL: dict[str, Any] = {
     "created": "",
     "curves": {},
     "datasets": [],
+    "drift": None,
     "groups": [],
     "methods": [],
     "mlflow": None,

@@ -1,4 +1,4 @@
-"""The KFP components of `open_run`, `register`, `promote` and `close_run`."""
+"""The KFP components of `open_run`, `changes`, `register`, `promote` and `close_run`."""
 
 from typing import List  # kfp reads annotations of its own
 
@@ -13,6 +13,16 @@ def open_run(config: str, run_name: str) -> str:
     from components.registry.open_run import run
 
     return run(config, run_name)
+
+
+@dsl.component(base_image=CPU, packages_to_install=[], install_kfp_package=False)
+def changes(config: str, run_name: str, context: str, datasets: dsl.Input[dsl.Dataset]) -> str:
+    """Whether anything changed since a version got its verdict: "yes", or "no" and the run ends."""
+    from pathlib import Path
+
+    from components.registry.changes import run
+
+    return run(config, run_name, context, Path(datasets.path))
 
 
 @dsl.component(base_image=CPU, packages_to_install=[], install_kfp_package=False)

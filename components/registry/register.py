@@ -7,17 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
 
 from components import __version__
 from components.artifacts import canonical, digest_of
 from components.config import RegistryConfig
 from components.model_versions import create_version, find_version
+from components.registry.aliases import CHALLENGER, CHAMPION, ROLLED_BACK, holder, move
 from components.registry.gate import Verdict
 from components.registry.package import log_model
 from components.tracking import MlflowClient
 
-CHALLENGER, CHAMPION = "challenger", "champion"
 # What an ensemble predicts does not depend on these.
 INCIDENTAL = ("git_sha", "artifacts", "seed", "name")
 
@@ -111,21 +110,24 @@ def _others(description: Mapping[str, Any]) -> dict[str, str]:
 
 
 def is_judged(client: MlflowClient, name: str, number: str, settings: RegistryConfig) -> bool:
-    """Whether the version is the champion, or was judged against the present champion under these settings."""
+    """Whether nothing is left to decide: the version is the champion, or was judged against the present champion under
+    these settings, or a person took it back.
+    """
     serving = champion(client, name)
     if serving is not None and serving.version == number:
         return True
     tags = client.get_model_version(name, number).tags
-    return tags.get("gate.against") == (serving.version if serving else "nobody") and tags.get(
-        "gate.settings"
-    ) == canonical(settings.model_dump())
+    return ROLLED_BACK in tags or (
+        tags.get("gate.against") == (serving.version if serving else "nobody")
+        and tags.get("gate.settings") == canonical(settings.model_dump())
+    )
 
 
 def promote(client: MlflowClient, name: str, number: str, verdict: Verdict, settings: RegistryConfig) -> None:
     """Write the verdict to the version, and give it the alias ``champion`` if it was promoted.
 
     The version also remembers against whom and under which settings it was judged (``gate.against``,
-    ``gate.settings``), and whom it replaced (``gate.replaced``), for a way back.
+    ``gate.settings``).
     """
     serving = champion(client, name)
     tags = {
@@ -135,12 +137,10 @@ def promote(client: MlflowClient, name: str, number: str, verdict: Verdict, sett
         "gate.reason": verdict.reason,
         "gate.numbers": canonical(verdict.numbers),
     }
-    if verdict.decision == "promoted" and serving is not None and serving.version != number:
-        tags["gate.replaced"] = serving.version
     for key, value in tags.items():
         client.set_model_version_tag(name, number, key, value)
     if verdict.decision == "promoted":
-        client.set_registered_model_alias(name, CHAMPION, number)
+        move(client, name, number, "promoted", by="gate", reason=verdict.reason)
 
 
 def champion(client: MlflowClient, name: str) -> Registered | None:
@@ -150,14 +150,8 @@ def champion(client: MlflowClient, name: str) -> Registered | None:
 
 def with_alias(client: MlflowClient, name: str, alias: str) -> Registered | None:
     """The version of ``name`` with ``alias``, or None where model or alias do not exist."""
-    try:
-        found = client.get_model_version_by_alias(name, alias)
-    except MlflowException as error:
-        # A missing model is RESOURCE_DOES_NOT_EXIST, a missing alias INVALID_PARAMETER_VALUE.
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            return None
-        raise
-    return _registered(found, changed=False)
+    found = holder(client, name, alias)
+    return _registered(found, changed=False) if found is not None else None
 
 
 def fetch(client: MlflowClient, name: str, number: str, target: Path) -> Path:

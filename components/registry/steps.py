@@ -3,13 +3,16 @@
 import json
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from components import tracking
 from components.adapter_log import record_adapter
+from components.alerts import alert
 from components.inputs import START, Prepared, read_datasets
 from components.model_versions import adapters_of, find_version
+from components.registry import changes
 from components.registry.ensemble_folder import write_ensemble
-from components.registry.gate import Comparison, decide, unchanged
+from components.registry.gate import Comparison, Verdict, decide, unchanged
 from components.registry.register import is_judged, promote, register_ensemble
 from components.step import Step, read_records, read_references
 
@@ -57,34 +60,51 @@ def register(
 
 
 def promote_step(config: str, run_name: str, context: str, registered: str) -> str:
-    """Let the gate decide.
+    """Let the gate decide, and tell whoever has to know.
 
     Returns:
         The decision: promoted, refused, manual or unchanged.
     """
     with Step("promote", config, run_name) as step:
         client = tracking.connect(str(step.config.tracking.uri))
-        known, version = json.loads(context), json.loads(registered)
-        found: dict[str, Comparison] = {
-            entry["baseline"]: entry
-            for record in read_records(step.store, run_name)
-            if record["step"] == "evaluate"
-            for entry in record["facts"]["evaluation"]["comparisons"]
-        }
-        if is_judged(client, step.config.name, version["version"], step.config.registry):
-            verdict = unchanged(version["version"])
-        else:
-            verdict = decide(
-                step.config.registry,
-                champion_version=known["champion"].get("version"),
-                champion=found.get("champion"),
-                multitask=found.get("multitask"),
-            )
-            promote(client, step.config.name, version["version"], verdict, step.config.registry)
+        known, version = json.loads(context), json.loads(registered)["version"]
+        facts = {record["step"]: record["facts"] for record in read_records(step.store, run_name)}
+        verdict = _judge(step, client, known["champion"].get("version"), version, facts["evaluate"]["evaluation"])
+        client.set_model_version_tag(step.config.name, version, changes.TAG, facts["changes"]["made_from"])
         tracking.set_tags(client, known["run_id"], {"loraloom.outcome": verdict.decision})
         step.facts = {"decision": verdict.decision, "reason": verdict.reason, "numbers": verdict.numbers}
         step.say(f"{verdict.decision}: {verdict.reason}")
+        _tell(step, version, verdict)
         return verdict.decision
+
+
+def _judge(
+    step: Step, client: tracking.MlflowClient, champion: str | None, version: str, evaluation: dict[str, Any]
+) -> Verdict:
+    settings = step.config.registry
+    if is_judged(client, step.config.name, version, settings):
+        return unchanged(version)
+    found: dict[str, Comparison] = {entry["baseline"]: entry for entry in evaluation["comparisons"]}
+    verdict = decide(
+        settings,
+        champion_version=champion,
+        champion=found.get("champion"),
+        multitask=found.get("multitask"),
+    )
+    promote(client, step.config.name, version, verdict, settings)
+    return verdict
+
+
+def _tell(step: Step, version: str, verdict: Verdict) -> None:
+    """A refusal and a version that waits need a person."""
+    name, details = step.config.name, {"version": version, "reason": verdict.reason, "numbers": verdict.numbers}
+    if verdict.decision == "refused":
+        text = f"version {version} of {name} was refused: {verdict.reason}"
+        step.say_if(alert(step.config, step.run_name, "promotion_refused", text, details))
+    elif verdict.decision == "manual":
+        text = f"version {version} of {name} waits for a person: loraloom promote {version}"
+        step.say(text)
+        step.say_if(alert(step.config, step.run_name, "promotion_waits", text, details))
 
 
 def _record_start(step: Step, context: str, prepared: Prepared, references: dict[str, str]) -> None:

@@ -31,7 +31,7 @@ from tests.e2e.runs import Project, Records, Run
 
 GROUPS = [["film", "food"], ["mirror", "reverse"]]  # those that answer alike
 PLAN = "open_run prepare warm_start extract estimate partition".split()
-STEPS = [*PLAN, *"train boost weigh evaluate register promote close_run".split()]
+STEPS = [*PLAN, *"changes train boost weigh evaluate register promote close_run".split()]
 NEW_TEST_ROWS = 6
 
 
@@ -211,29 +211,22 @@ def test_adapters_give_the_stored_logits_in_plain_peft(project: Project, first: 
         np.testing.assert_allclose(logits, expected, atol=1e-4)
 
 
-def test_when_nothing_changed_nothing_is_done_again(project: Project, first: Run, second: Run) -> None:
-    # There is a champion now: whether to keep its groups, and how it compares, are new questions. All else is known.
-    anew = {step for (step, _), record in second.records.items() if record["artifacts"] and not record["reused"]}
-    assert anew == {"partition", "evaluate"}
-    assert all(record["flops"] == 0 for record in second.records.values())
+def test_when_nothing_changed_the_run_ends_early(project: Project, first: Run, second: Run) -> None:
+    assert {step for step, _ in second.records} == {"open_run", "prepare", "changes", "close_run"}
+    assert second.records["prepare", ""]["reused"]
     assert "Loading weights" in first.log
     assert "Loading weights" not in second.log
-    for which in second.records:
-        if which[0] in ("warm_start", "extract", "train", "boost"):  # not even torch is imported
-            memory = [run.records[which]["peak_memory_bytes"] for run in (first, second)]
-            assert memory[1] < 0.7 * memory[0], which
-    for key in ("groups", "weights", "results", "curves", "boosting", "average"):
-        assert second.summary[key] == first.summary[key]
-    assert second.summary["cost"]["training_flops"] == first.summary["cost"]["training_flops"]
+    train, looked = first.records["train", "group-0"], second.records["changes", ""]
+    assert looked["peak_memory_bytes"] < 0.7 * train["peak_memory_bytes"]  # not even torch is imported
+    assert second.summary["unchanged"]["version"] == "1"
 
 
 def test_when_nothing_changed_nothing_is_registered(project: Project, first: Run, second: Run) -> None:
-    assert second.summary["promotion"]["decision"] == "unchanged"
-    mlflow = second.summary["mlflow"]
-    assert (mlflow["ensemble_version"], mlflow["ensemble_changed"]) == ("1", False)
-    assert mlflow["adapters"] == first.summary["mlflow"]["adapters"]
-    parent = project.client.get_run(mlflow["run_id"])
+    assert project.versions() == {1}
+    parent = project.client.get_run(second.summary["mlflow"]["run_id"])
     assert (parent.info.status, parent.data.tags["loraloom.outcome"]) == ("FINISHED", "unchanged")
+    saved = json.loads((project.root / "summary.json").read_text())
+    assert saved["run_id"] != second.summary["run_id"], "the report on what there is stays"
 
 
 def test_a_failure_says_what_to_do_and_keeps_what_is_finished(

@@ -9,7 +9,8 @@ from kfp import compiler
 
 from pipelines.ensemble import ensemble_pipeline, plan_pipeline
 
-# What each task of the pipeline reads from; config and run name come from outside.
+# What each task reads from; config and run name come from outside. What stands in the branch of the whole pipeline
+# waits for the branch, and so for what the branch reads.
 PLAN = {
     "open-run": set(),
     "prepare": set(),
@@ -30,6 +31,8 @@ REST = {
 }  # fmt: skip
 LOOPS = {"extract": "extract-all", "train": "train-all", "boost": "boost-all"}
 GRAPHS = {"plan": (plan_pipeline, PLAN), "ensemble": (ensemble_pipeline, PLAN | REST)}
+BRANCH = "condition-1"  # not taken where nothing changed
+BEFORE = {"open-run", "prepare"}
 
 
 @pytest.fixture(scope="module")
@@ -47,10 +50,22 @@ def dags(spec: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {name: part["dag"]["tasks"] for name, part in ({"root": spec["root"]} | nested).items()}
 
 
-@pytest.mark.parametrize("name", GRAPHS)
-def test_what_waits_for_what(specs: dict[str, Any], name: str) -> None:
-    tasks = dags(specs[name])["exit-handler-1"]
-    assert {task: set(entry.get("dependentTasks", [])) for task, entry in tasks.items()} == GRAPHS[name][1]
+def waits(tasks: dict[str, Any]) -> dict[str, set[str]]:
+    return {task: set(entry.get("dependentTasks", [])) for task, entry in tasks.items()}
+
+
+def test_what_waits_for_what(specs: dict[str, Any]) -> None:
+    assert waits(dags(specs["plan"])["exit-handler-1"]) == PLAN
+    levels = dags(specs["ensemble"])
+    before = {task: PLAN[task] for task in BEFORE}
+    assert waits(levels["exit-handler-1"]) == {**before, "changes": BEFORE, BRANCH: {*BEFORE, "changes"}}
+    rest = {task: needed - BEFORE for task, needed in (PLAN | REST).items() if task not in BEFORE}
+    assert waits(levels[BRANCH]) == rest
+
+
+def test_the_rest_is_only_run_where_something_changed(specs: dict[str, Any]) -> None:
+    condition = dags(specs["ensemble"])["exit-handler-1"][BRANCH]["triggerPolicy"]["condition"]
+    assert condition == "inputs.parameter_values['pipelinechannel--changes-Output'] == 'yes'"
 
 
 @pytest.mark.parametrize(("name", "last"), [("plan", "partition"), ("ensemble", "promote")])
@@ -90,7 +105,7 @@ def test_every_loop_sits_in_a_nested_pipeline(specs: dict[str, Any], name: str) 
 def test_inside_a_loop_nothing_reads_another_tasks_output(specs: dict[str, Any], name: str) -> None:
     # KFP's local runner would silently put the loop's item in the place of such a parameter.
     for level, tasks in dags(specs[name]).items():
-        if level not in ("root", "exit-handler-1"):
+        if level not in ("root", "exit-handler-1", BRANCH):
             for entry in tasks.values():
                 assert not [value for value in entry["inputs"]["parameters"].values() if "taskOutputParameter" in value]
 

@@ -106,6 +106,32 @@ def test_plan_shows_groups_expectation_and_cost() -> None:
     assert "FLOPs unknown (no warm start measured them), peak memory unknown" in nothing_known
 
 
+def test_a_run_that_ended_early_says_so_and_nothing_else() -> None:
+    summary = {"unchanged": {"version": "3", "reason": "nothing changed since version 3 was made; it was promoted (x)"}}
+    assert printed(show_result, summary, "-c config.yaml").splitlines() == [
+        "nothing changed since version 3 was made; it was promoted (x)",
+        "nothing was registered",
+    ]
+
+
+def test_result_tells_apart_what_decided_nothing() -> None:
+    summary = example_summary()
+    rows = {"frozen": 20, "gone": 0, "new": 4, "relabelled": 2, "on_new": {"value": 0.75, "low": 0.5, "high": 1.0}}
+    summary["against_champion"] = {
+        "test_rows": {"a": rows, "b": {**rows, "new": 0, "relabelled": 0, "on_new": None}},
+        "left_out": {"c": "new since the champion"},
+    }
+    summary["drift"] = {"warnings": {"a": ["labels moved by 0.25 (limit 0.1)"]}}
+    lines = printed(show_result, summary, "-c config.yaml").splitlines()
+    said = [line for line in lines if line.startswith(("a: ", "b: ", "c: ", "drift"))]
+    assert said == [
+        "a: 75.0 % on 4 new test rows, which decide nothing",
+        "a: 2 of 20 frozen test rows have another label now",
+        "c: not compared with the champion: new since the champion",
+        "drift: a: labels moved by 0.25 (limit 0.1)",
+    ]
+
+
 def test_result_shows_the_table_and_the_verdict() -> None:
     lines = [" ".join(line.split()) for line in printed(show_result, example_summary(), "-c config.yaml").splitlines()]
     for line in (

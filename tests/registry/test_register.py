@@ -17,6 +17,7 @@ from components import model_versions, tracking
 from components.config import RegistryConfig
 from components.errors import UserError
 from components.registry import register
+from components.registry.aliases import moves
 from components.registry.gate import Verdict
 from components.registry.lineage import lineage
 from components.registry.package import requirements
@@ -203,7 +204,7 @@ def test_the_verdict_moves_the_champion(client, registered):
     second = client.create_model_version("desk", "file:///nowhere", registered.run_id)
     assert not register.is_judged(client, "desk", second.version, SETTINGS), "a step killed before the gate left it so"
     register.promote(client, "desk", second.version, Verdict("promoted", "better"), SETTINGS)
-    assert register.champion(client, "desk").tags["gate.replaced"] == "1"
+    assert [(one.version, one.instead_of) for one in moves(client, "desk")] == [("1", ""), (second.version, "1")]
     assert not register.is_judged(client, "desk", "1", SETTINGS), "it was judged when nobody served"
     register.promote(client, "desk", "1", Verdict("refused", "not better"), SETTINGS)
     assert register.is_judged(client, "desk", "1", SETTINGS)

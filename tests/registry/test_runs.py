@@ -9,7 +9,9 @@ from components.config import RunConfig
 from components.object_store import LocalStore
 from components.registry import close_run, open_run
 from components.step import write_record
+from tests.listener import listening
 
+FACTS = {"changes": {"changed": False}}
 NONSENSE = ("0" * 32, "no run at all", "a/b ' c")
 
 
@@ -32,7 +34,7 @@ class Project:
 
     def close(self, *, done, run_name="desk-1"):
         for step in done:
-            write_record(self.store, run_name, {"step": step, "part": "", "facts": {}})
+            write_record(self.store, run_name, {"step": step, "part": "", "facts": FACTS.get(step, {})})
         close_run.run(self.config, run_name, "promote")
 
     def run(self, run_id):
@@ -146,3 +148,24 @@ def test_where_nothing_was_opened_there_is_nothing_to_close(project):
     project.close(done=[], run_name="never")
     record = json.loads(project.store.read("runs/never/steps/close_run.json"))
     assert record["facts"] == {"failed": True}
+
+
+def test_a_run_with_nothing_to_do_ended_well(project):
+    run_id = project.open("desk-same")
+    project.close(done=["prepare", "changes"], run_name="desk-same")
+    assert project.run(run_id).info.status == "FINISHED"
+
+
+def test_a_failed_run_is_told_to_the_webhook_unless_somebody_follows_it(project, monkeypatch, tmp_path):
+    with listening() as listener:
+        monkeypatch.setenv("LORALOOM_WEBHOOK", listener.url)
+        project.open("desk-bad")
+        project.close(done=["prepare"], run_name="desk-bad")
+        project.open("desk-good")
+        project.close(done=["promote"], run_name="desk-good")
+        monkeypatch.setenv("LORALOOM_EVENTS", str(tmp_path / "events.jsonl"))
+        project.open("desk-followed")
+        project.close(done=["prepare"], run_name="desk-followed")
+    (told,) = listener.received
+    assert (told["event"], told["run_name"]) == ("run_failed", "desk-bad")
+    assert told["text"] == "run desk-bad of desk failed: it got no further than open_run, prepare"

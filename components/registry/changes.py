@@ -1,0 +1,55 @@
+"""The step `changes`: whether anything changed since a version got its verdict. If not, the run ends here.
+
+It comes right after `prepare`, as soon as the datasets' digests are known, and loads neither model nor torch.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from components import tracking
+from components.artifacts import SCHEMA_VERSION, digest_of
+from components.base_model import model_digest
+from components.config import RunConfig
+from components.model_versions import find_version
+from components.registry.register import is_judged
+from components.step import Step, read_references
+
+TAG = "made_from"  # of a version: digest of all that the run which made or met it was made from
+# Where a run works and whom it tells changes nothing in what it makes; datasets and model go in by content.
+ELSEWHERE = {"name", "tracking", "storage", "images", "resources", "schedule", "drift", "alerts", "datasets", "model"}
+
+
+def run(config: str, run_name: str, context: str, datasets: Path) -> str:
+    """Look for a version that was made from the same datasets, base model and settings and has its verdict.
+
+    Returns:
+        "yes": something changed, go on; "no": nothing did.
+    """
+    with Step("changes", config, run_name) as step:
+        references = read_references(datasets)
+        prepared = {name: step.load(references, name) for name in references}
+        contents = [[name, artifact.digest, artifact.facts["metric"]] for name, artifact in prepared.items()]
+        made_from = digest_of({"schema": SCHEMA_VERSION, "datasets": contents, **_settings(step.config)})
+        client = tracking.connect(str(step.config.tracking.uri))
+        found = find_version(client, step.config.name, TAG, made_from)
+        step.facts = {"made_from": made_from, "changed": True}
+        if found is None or not is_judged(client, step.config.name, found.version, step.config.registry):
+            return "yes"
+        verdict = f"{found.tags['gate.decision']} ({found.tags['gate.reason']})"
+        reason = f"nothing changed since version {found.version} was made; it was {verdict}"
+        step.facts |= {"changed": False, "version": str(found.version), "reason": reason}
+        step.say(f"{reason}; the run ends here and registers nothing")
+        run_id = json.loads(context)["run_id"]
+        tracking.set_tags(client, run_id, {"loraloom.outcome": "unchanged"})
+        return "no"
+
+
+def _settings(config: RunConfig) -> dict[str, Any]:
+    """Everything else that decides what a run makes."""
+    model = config.model
+    pinned = model.revision is not None and not Path(model.id).is_dir()
+    # A hub commit says what the files are without having them; a folder has to be read.
+    files = f"{model.id}@{model.revision}" if pinned else model_digest(model)
+    how = model.model_dump(include={"quantization", "dtype", "max_length"})
+    return {"files": files, "model": how, "settings": config.model_dump(mode="json", exclude=ELSEWHERE)}
