@@ -5,13 +5,23 @@ For a subset S of the datasets the surrogate's step away from theta* is (``docs/
     min_w  mean_{i in S} mean_{rows of i} log(1 + exp(-(margin + features . w))) + lambda / 2 |w|^2
 
 **Choice.** Nonlinear conjugate gradients (Polak-Ribiere+, which restarts itself) on all subsets at once, each with its
-own step length: one Newton step along the direction, halved until the loss has fallen enough. An iteration is two
-matrix products a dataset, over the columns of the subsets that hold it; finished columns leave the work. The path of
-lambdas is warm-started from the largest, where one or two iterations are enough.
+own step length. An iteration is two matrix products a dataset, over the columns of the subsets that hold it; finished
+columns leave the work. The path of lambdas is warm-started from the largest, where one or two iterations are enough.
+
+**Preconditioner.** The features are rotated, once, into the eigenvectors of the mean Hessian of all datasets at
+theta*. There the Hessian of any subset is nearly enough diagonal: dividing the gradient by ``eigenvalue + lambda``
+halves the iterations of a path, and more where gradients have a few strong directions or lambda is small
+(``docs/performance.md``). A rotation changes neither norms nor the penalty, so nothing else has to know of it.
+
+**Step.** The Newton step along the direction. Where it overshoots, so that the slope behind it is more than half the
+one before and uphill, it is replaced by ``log(1 + R t) / R``, t the Newton step and R the largest change of a margin
+for a unit step: the logistic loss is self-concordant in Bach's sense (Electronic Journal of Statistics 2010), its
+curvature grows at most like ``exp(R t)``, and that step never passes the minimum. Slopes decide and not losses, because
+float32 cannot tell losses apart near the optimum (the reason for the approximate Wolfe condition of Hager and Zhang,
+SIAM Journal on Optimization 2005).
 
 **Price, and what was rejected.** Newton-CG pays the same two products for every *inner* iteration and ends no sooner;
-a Cholesky factor for each subset saves a third of the iterations and costs more than all of them; a shared eigenbasis
-as preconditioner saves nothing. Without one, iterations grow as lambda shrinks, like ``lambda ** -0.5``.
+a Cholesky factor for each subset saves one or two iterations more and costs as much as three.
 
 **When it stops.** The objective is lambda-strongly convex, so it is at most ``|gradient|^2 / (2 lambda)`` above its
 minimum. A column is finished when that bound, in nats, is below ``tolerance``. With the default, mean losses on other
@@ -25,6 +35,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 
+from components.columns import Blocks, Columns
 from components.errors import UserError
 from components.tables import Features, mean_squared_norms
 
@@ -32,7 +43,6 @@ TOLERANCE = 1e-7
 # A solve stopped by MAX_ITERATIONS with a larger bound than this is an error.
 ACCEPTABLE_GAP = 1e-4
 MAX_ITERATIONS = 1000
-MAX_HALVINGS = 40
 # Margins alive at once (columns x rows of their datasets). About six float32 arrays of this many numbers exist at
 # the peak: 0.1 GB on a CPU, where larger pieces only leave the cache; 6 GB on a GPU, which wants large products.
 CELLS = {"cpu": 1 << 22, "cuda": 1 << 28}
@@ -53,42 +63,6 @@ class Solution:
     weights: np.ndarray
     gradient_norm: np.ndarray
     iterations: np.ndarray
-
-
-@dataclass
-class _Columns:
-    """The subsets (columns) still being worked on at one lambda; k of them.
-
-    ``held[i]`` are the positions among the k whose subset holds dataset i, and ``margin[i]``, ``pull[i]`` (the
-    negated derivative of the loss, ``sigmoid(-margin)``) their rows' values, [len(held[i]), M_i].
-    """
-
-    index: torch.Tensor
-    members: torch.Tensor
-    share: torch.Tensor
-    w: torch.Tensor
-    held: list[torch.Tensor]
-    margin: list[torch.Tensor]
-    pull: list[torch.Tensor]
-    loss: torch.Tensor
-    gradient: torch.Tensor
-    direction: torch.Tensor
-
-    def keep(self, mask: torch.Tensor) -> "_Columns":
-        """The columns where ``mask`` [k] holds."""
-        members = self.members[mask]
-        return _Columns(
-            index=self.index[mask],
-            members=members,
-            share=self.share[mask],
-            w=self.w[mask],
-            held=_held(members),
-            margin=[margin[mask[at]] for margin, at in zip(self.margin, self.held, strict=True)],
-            pull=[pull[mask[at]] for pull, at in zip(self.pull, self.held, strict=True)],
-            loss=self.loss[mask],
-            gradient=self.gradient[mask],
-            direction=self.direction[mask],
-        )
 
 
 def chunks(members: np.ndarray, rows: np.ndarray, device: str) -> Iterator[slice]:
@@ -129,8 +103,9 @@ class PathSolver:
         squares = mean_squared_norms(blocks, self.names)
         # In units of the root mean squared norm nothing over- or underflows, whatever scale the gradients have.
         self.scale = float(np.sqrt(squares.mean()))
-        self.features = [torch.from_numpy(block.features).to(device) / self.scale for block in blocks]
-        self.offset = [torch.from_numpy(block.margin).to(device) for block in blocks]
+        features = [torch.from_numpy(block.features).to(device) / -self.scale for block in blocks]
+        odds = [torch.from_numpy(-block.margin).to(device) for block in blocks]
+        self._blocks, self._rotation = Blocks.rotated(features, odds)
 
     def solve(
         self,
@@ -155,105 +130,65 @@ class PathSolver:
             UserError: a subset did not converge (it is named).
         """
         self._check(members, lambdas)
-        weights = np.empty((len(lambdas), len(members), self.features[0].shape[1]), np.float32)
+        path = torch.tensor(lambdas, dtype=torch.float64, device=self.device) / self.scale**2
+        weights = np.empty((len(lambdas), len(members), len(self._rotation)), np.float32)
         norms = np.empty(weights.shape[:2], np.float32)
         iterations = np.empty(weights.shape[:2], np.int64)
         for part in chunks(members, self.rows, self.device):
             inside = torch.from_numpy(members[part]).to(self.device)
-            w = torch.zeros(len(inside), weights.shape[2], device=self.device)
-            for at, value in enumerate(lambdas):
-                scaled = value / self.scale**2
-                w, norm, iterations[at, part] = self._minimise(inside, w, scaled, tolerance)
-                self._check_gap(inside, norm**2 / (2 * scaled), value, max(tolerance, ACCEPTABLE_GAP))
-                weights[at, part] = (w / self.scale).cpu().numpy()
-                norms[at, part] = (norm * self.scale).cpu().numpy()
+            w, norm, iterations[:, part] = self._follow(inside, path.float(), tolerance)
+            weights[:, part] = (w @ self._rotation.T / self.scale).cpu().numpy()
+            norms[:, part] = (norm * self.scale).cpu().numpy()
             if progress is not None:
                 progress(part.stop, len(members))
         return Solution(weights, norms, iterations)
 
-    def _minimise(
-        self, members: torch.Tensor, w: torch.Tensor, lam: float, tolerance: float
+    def _follow(
+        self, members: torch.Tensor, path: torch.Tensor, tolerance: float
     ) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
-        """Minimise from ``w`` [K, dim]; returns w, the gradient's norm [K] and iterations [K]."""
-        columns = self._start(members, w, lam)
-        result, norms = torch.empty_like(w), torch.empty(len(w), device=w.device)
-        iterations = torch.zeros(len(w), dtype=torch.int64, device=w.device)
-        for iteration in range(MAX_ITERATIONS + 1):
-            norm = columns.gradient.norm(dim=1)
-            done = norm**2 <= 2 * lam * tolerance
-            done |= iteration == MAX_ITERATIONS
-            if done.any():
-                finished = columns.index[done]
-                result[finished], norms[finished] = columns.w[done], norm[done]
-                iterations[finished] = iteration
-                columns = columns.keep(~done)
+        """Each subset down the path at its own pace: rotated w [L, K, dim], the gradients' norms and iterations.
+
+        A column that is finished at one lambda goes on with the next in the same matrix products: batches stay full,
+        and nothing is computed twice where a lambda ends.
+        """
+        columns = Columns.start(self._blocks, members, float(path[0]))
+        result = torch.empty(len(path), *columns.w.shape, device=self.device)
+        norms = torch.empty(result.shape[:2], device=self.device)
+        iterations = torch.zeros(result.shape[:2], dtype=torch.int64, device=self.device)
+        stage = torch.zeros(len(members), dtype=torch.int64, device=self.device)
+        while True:
+            norm, at = columns.gradient.norm(dim=1), stage[columns.index]
+            done = norm**2 <= 2 * columns.lam * tolerance
+            done |= self._given_up(columns, norm, iterations[at, columns.index], tolerance)
+            finished = columns.index[done]
+            result[at[done], finished], norms[at[done], finished] = columns.w[done], norm[done]
+            stage[finished] += 1
+            left = stage[columns.index] < len(path)
+            if not left.all():
+                columns, done = columns.keep(left), done[left]
             if not len(columns.index):
-                break
-            self._iterate(columns, lam)
-        return result, norms, iterations.cpu().numpy()
+                return result, norms, iterations.cpu().numpy()
+            at = stage[columns.index]
+            columns.set_lambda(done, path[at[done]])
+            columns.iterate()
+            iterations[at, columns.index] += 1
 
-    def _start(self, members: torch.Tensor, w: torch.Tensor, lam: float) -> _Columns:
-        held, share = _held(members), 1.0 / members.sum(1).float()
-        margin = [
-            torch.addmm(offset, w[at], features.T)
-            for at, features, offset in zip(held, self.features, self.offset, strict=True)
-        ]
-        columns = _Columns(
-            index=torch.arange(len(w), device=w.device),
-            members=members,
-            share=share,
-            w=w,
-            held=held,
-            margin=margin,
-            pull=[torch.sigmoid(-value) for value in margin],
-            loss=_loss(w, margin, held, share, lam),
-            gradient=w,
-            direction=w,
-        )
-        columns.gradient = self._gradient(columns, lam)
-        columns.direction = -columns.gradient
-        return columns
-
-    def _iterate(self, columns: _Columns, lam: float) -> None:
-        """One conjugate-gradient iteration of every column, in place."""
-        uphill = (columns.gradient * columns.direction).sum(1) >= 0
-        columns.direction[uphill] = -columns.gradient[uphill]
-        self._line_search(columns, lam)
-        previous = columns.gradient
-        columns.gradient = self._gradient(columns, lam)
-        change = (columns.gradient * (columns.gradient - previous)).sum(1)
-        beta = (change / (previous * previous).sum(1)).clamp(min=0)
-        columns.direction = beta[:, None] * columns.direction - columns.gradient
-
-    def _line_search(self, columns: _Columns, lam: float) -> None:
-        """Step along the direction: margins are linear there, so trials cost no matrix product."""
-        along = [columns.direction[at] @ features.T for at, features in zip(columns.held, self.features, strict=True)]
-        slope = (columns.gradient * columns.direction).sum(1)
-        curvature = lam * (columns.direction**2).sum(1)
-        for at, pull, change in zip(columns.held, columns.pull, along, strict=True):
-            second = (pull * (1 - pull)).mul_(change).mul_(change).mean(1)
-            curvature.index_add_(0, at, second * columns.share[at])
-        step = -slope / curvature
-        for _ in range(MAX_HALVINGS):
-            margin = [
-                torch.addcmul(old, step[at, None], change)
-                for at, old, change in zip(columns.held, columns.margin, along, strict=True)
-            ]
-            w = torch.addcmul(columns.w, step[:, None], columns.direction)
-            loss = _loss(w, margin, columns.held, columns.share, lam)
-            # The slack is float32's noise in the losses: without it, steps near the optimum would be refused.
-            bad = loss > columns.loss + 1e-4 * step * slope + 1e-6 * (1 + columns.loss)
-            if not bad.any():
-                break
-            step = torch.where(bad, step / 2, step)
-        columns.w, columns.margin, columns.loss = w, margin, loss
-        columns.pull = [torch.sigmoid(-value) for value in margin]
-
-    def _gradient(self, columns: _Columns, lam: float) -> torch.Tensor:
-        gradient = lam * columns.w
-        for at, pull, features in zip(columns.held, columns.pull, self.features, strict=True):
-            gradient.index_add_(0, at, (pull @ features) * (-columns.share[at, None] / len(features)))
-        return gradient
+    def _given_up(
+        self, columns: Columns, norm: torch.Tensor, iterations: torch.Tensor, tolerance: float
+    ) -> torch.Tensor:
+        """Columns that have had their iterations, [k]; an error where their bound is not acceptable."""
+        over = ~(iterations < MAX_ITERATIONS) | ~torch.isfinite(norm)
+        bad = over & ~(norm**2 <= 2 * columns.lam * max(tolerance, ACCEPTABLE_GAP))
+        if bad.any():
+            first = int(torch.nonzero(bad)[0])
+            inside = columns.members[first].cpu().numpy()
+            names = ", ".join(name for name, held in zip(self.names, inside, strict=True) if held)
+            raise UserError(
+                f"{int(bad.sum())} subsets did not converge at lambda {float(columns.lam[first]) * self.scale**2:.3g}; "
+                f"the first holds {names}",
+                remedy="drop the smallest values from surrogate.lambdas",
+            )
+        return over
 
     def _check(self, members: np.ndarray, lambdas: Sequence[float]) -> None:
         if members.dtype != bool or members.ndim != 2 or members.shape[1] != len(self.rows):
@@ -262,27 +197,3 @@ class PathSolver:
             raise ValueError("a subset without datasets cannot be solved")
         if not len(lambdas) or lambdas[-1] <= 0 or any(left < right for left, right in pairwise(lambdas)):
             raise ValueError(f"lambdas must be positive and descending, got {list(lambdas)}")
-
-    def _check_gap(self, members: torch.Tensor, gap: torch.Tensor, lam: float, limit: float) -> None:
-        bad = torch.nonzero(~(gap <= limit))[:, 0]  # not "gap > limit": a NaN is caught too
-        if len(bad):
-            inside = members[bad[0]].cpu().numpy()
-            names = ", ".join(name for name, held in zip(self.names, inside, strict=True) if held)
-            raise UserError(
-                f"{len(bad)} subsets did not converge at lambda {lam:.3g}; the first holds {names}",
-                remedy="drop the smallest values from surrogate.lambdas",
-            )
-
-
-def _held(members: torch.Tensor) -> list[torch.Tensor]:
-    return [torch.nonzero(column)[:, 0] for column in members.T]
-
-
-def _loss(
-    w: torch.Tensor, margin: list[torch.Tensor], held: list[torch.Tensor], share: torch.Tensor, lam: float
-) -> torch.Tensor:
-    """The objective of every column, float64 [k]."""
-    loss = (0.5 * lam * (w * w).sum(1)).double()
-    for at, value in zip(held, margin, strict=True):
-        loss.index_add_(0, at, (torch.nn.functional.softplus(-value).mean(1) * share[at]).double())
-    return loss

@@ -109,7 +109,6 @@ class _Planner:
             objective=objective,
             bound=relaxation.bound,
             gap=max(0.0, relaxation.bound - objective),
-            relaxation=relaxation.method,
             affinity_groups=_named(rounded, names),
             affinity_objective=affinity_objective(self.affinity, rounded),
         )

@@ -45,14 +45,13 @@ class AffinityFit:
     """What the affinity matrix, normalised, says: about ``<T, X>``, not about losses.
 
     ``objective`` is ``<T, X>`` of the chosen groups, ``bound`` what no partition into as many groups exceeds, ``gap``
-    their difference, ``relaxation`` how the bound was made. ``affinity_groups`` is what rounding the relaxation gives,
+    their difference. ``affinity_groups`` is what rounding the relaxation gives,
     and ``affinity_objective`` its ``<T, X>``.
     """
 
     objective: float
     bound: float
     gap: float
-    relaxation: Literal["sdp", "spectral"]
     affinity_groups: list[list[str]]
     affinity_objective: float
 

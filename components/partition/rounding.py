@@ -10,7 +10,11 @@ from scipy.cluster.hierarchy import cut_tree, linkage
 
 from components.partition.groups import Groups, from_labels, to_labels
 
+Reassigned = tuple[int, int]
+"""A dataset and its new group."""
+
 _LINKAGES = ("ward", "average", "complete")
+_WORTH_IT = 1e-10  # smaller gains are rounding errors and could cycle
 
 
 def affinity_objective(affinity: np.ndarray, groups: Groups) -> float:
@@ -42,26 +46,27 @@ def round_relaxation(affinity: np.ndarray, matrix: np.ndarray, m: int, *, seed: 
 
 
 def improve(affinity: np.ndarray, groups: Groups) -> Groups:
-    """Raise ``<T, X>`` by the best move or swap until none helps; the number of groups stays."""
+    """Raise ``<T, X>`` by the best move, or swap where no move helps, until none does; the number of groups stays."""
     n = len(affinity)
     inside = np.zeros((n, len(groups)))
     inside[np.arange(n), to_labels(groups, n)] = 1.0
+    within = affinity @ inside  # within[i, g] = sum of T[i, j] over j in g
     while True:
-        move_gain, moves = _moves(affinity, inside)
-        swap_gain, swap = _swaps(affinity, inside)
-        if max(move_gain, swap_gain) <= 1e-10:
+        gain, change = _moves(affinity, inside, within)
+        if gain <= _WORTH_IT:
+            gain, change = _swaps(affinity, inside, within)
+        if gain <= _WORTH_IT:
             return from_labels(inside.argmax(axis=1))
-        if move_gain >= swap_gain:
-            dataset, group = moves
+        for dataset, group in change:
+            inside_before = inside[dataset].copy()
             inside[dataset] = 0.0
             inside[dataset, group] = 1.0
-        else:
-            inside[list(swap)] = inside[list(swap[::-1])]
+            within += np.outer(affinity[:, dataset], inside[dataset] - inside_before)
 
 
-def _moves(affinity: np.ndarray, inside: np.ndarray) -> tuple[float, tuple[int, int]]:
-    """The largest gain of moving one dataset, and (dataset, new group)."""
-    size, within = inside.sum(axis=0), affinity @ inside  # within[i, g] = sum of T[i, j] over j in g
+def _moves(affinity: np.ndarray, inside: np.ndarray, within: np.ndarray) -> tuple[float, list[Reassigned]]:
+    """The largest gain of moving one dataset, and the move."""
+    size = inside.sum(axis=0)
     own, total = inside.argmax(axis=1), (within * inside).sum(axis=0)
     index, diagonal = np.arange(len(own)), np.diag(affinity)
     smaller = (total[own] - 2 * within[index, own] + diagonal) / np.maximum(size[own] - 1, 1)
@@ -70,12 +75,12 @@ def _moves(affinity: np.ndarray, inside: np.ndarray) -> tuple[float, tuple[int, 
     gain[size[own] == 1] = -np.inf  # would empty a group
     gain[index, own] = -np.inf
     dataset, group = np.unravel_index(gain.argmax(), gain.shape)
-    return float(gain[dataset, group]), (int(dataset), int(group))
+    return float(gain[dataset, group]), [(int(dataset), int(group))]
 
 
-def _swaps(affinity: np.ndarray, inside: np.ndarray) -> tuple[float, tuple[int, int]]:
-    """The largest gain of two datasets changing places, and the two."""
-    size, within = inside.sum(axis=0), affinity @ inside
+def _swaps(affinity: np.ndarray, inside: np.ndarray, within: np.ndarray) -> tuple[float, list[Reassigned]]:
+    """The largest gain of two datasets changing places, and the two moves it is."""
+    size = inside.sum(axis=0)
     own, diagonal = inside.argmax(axis=1), np.diag(affinity)
     to_own = within[:, own]  # [i, j] = sum of T[i, k] over k in j's group
     stay = np.diag(to_own)[:, None]
@@ -85,4 +90,4 @@ def _swaps(affinity: np.ndarray, inside: np.ndarray) -> tuple[float, tuple[int, 
     gain = change + change.T
     gain[own[:, None] == own[None, :]] = -np.inf
     first, second = np.unravel_index(gain.argmax(), gain.shape)
-    return float(gain[first, second]), (int(first), int(second))
+    return float(gain[first, second]), [(int(first), int(own[second])), (int(second), int(own[first]))]

@@ -52,7 +52,7 @@ def run(
 def _write(
     step: Step, references: dict[str, str], found: dict[str, Artifact], affinity: Artifact, previous: Any, folder: Path
 ) -> dict[str, Any]:
-    # Bring torch and cvxpy, which a step that is reused does without.
+    # Bring torch and scipy, which a step that is reused does without.
     from components.estimator import GroupEstimator
     from components.partition.plan import choose_partition
 

@@ -15,19 +15,27 @@ divided by its spectral norm first, which makes lambda a number between 0 (many 
     <T, X> <= <T + Z, X> <= sum(T + Z)/n + the m - 1 largest eigenvalues of T + Z on the complement of e,
 
 whatever accuracy Z was computed to. Z is the solver's multiplier of ``X >= 0``; ``Z = 0`` gives the eigenvalue bound
-of Donath and Hoffman. Up to 150 datasets the problem is solved (cvxpy with SCS: its first-order steps stay affordable
-where interior points do not). Above, X is made of the leading eigenvectors and the bound is the eigenvalue bound:
-weaker, but nothing fails and no hour is spent; the result says which way it was.
+of Donath and Hoffman.
+
+**The method.** Alternating directions (Boyd et al., Foundations and Trends in Machine Learning 2011) between the two
+sets X has to lie in: ``X >= 0``, where a projection clips entries, and ``e e'/n`` plus the Fantope ``{0 <= Y <= I,
+Y e = 0, tr Y = m - 1}``, where it clips eigenvalues (Vu, Cho, Lei and Rohe, NeurIPS 2013). So X has its row sums, trace
+and eigenvalues exactly, entries below zero by at most the accuracy, and Z >= 0 comes with every iteration. An iteration
+is one eigendecomposition; 40 to 120 of them are enough from 10 datasets to 1,000. A general solver (SCS) has the same
+objective, and needs 4 times as long at 60 datasets and 8 times at 100, growing faster than ``n ** 3``.
 """
 
-import warnings
 from dataclasses import dataclass
-from typing import Literal
 
-import cvxpy as cp
 import numpy as np
+from scipy.optimize import brentq
 
-SOLVED_UP_TO = 150
+# The bound is this close to <T, X> at the end, relative to the bound (or to 1); so is X to X >= 0, by its norm.
+ACCURACY = 1e-4
+MAX_ITERATIONS = 400
+_LOOK_EVERY = 20  # iterations; a bound costs a decomposition in float64
+_ADAPT_EVERY = 10
+_RELAXATION = 1.6  # over-relaxation as Boyd et al. recommend, section 3.4.3
 
 
 @dataclass(frozen=True)
@@ -36,7 +44,6 @@ class Relaxation:
 
     matrix: np.ndarray
     bound: float
-    method: Literal["sdp", "spectral"]
 
 
 def normalise(affinity: np.ndarray) -> np.ndarray:
@@ -61,20 +68,13 @@ def relax(affinity: np.ndarray, *, groups: int | None = None, penalty: float = 0
         affinity: as :func:`normalise` returns it.
         groups: m in ``tr X = m``; None leaves the trace free.
         penalty: lambda; the bound is then one on ``<T, X> - lambda tr X``.
-
-    Raises:
-        cvxpy.error.SolverError: the solver gave up.
     """
     n = len(affinity)
     objective = affinity - penalty * np.eye(n)
     if groups in (1, n):  # one X is feasible, and the eigenvalue bound is its value
         matrix = np.full((n, n), 1.0 / n) if groups == 1 else np.eye(n)
-        return Relaxation(matrix, upper_bound(objective, np.zeros((n, n)), groups), "sdp")
-    if n > SOLVED_UP_TO:
-        return _spectral(objective, groups)
-    matrix, multipliers = _solve(objective, groups)
-    bounds = [upper_bound(objective, z, groups) for z in (multipliers, np.zeros((n, n)))]
-    return Relaxation(matrix, min(bounds), "sdp")
+        return Relaxation(matrix, upper_bound(objective, np.zeros((n, n)), groups))
+    return _solve(objective, groups)
 
 
 def upper_bound(objective: np.ndarray, multipliers: np.ndarray, groups: int | None) -> float:
@@ -85,39 +85,48 @@ def upper_bound(objective: np.ndarray, multipliers: np.ndarray, groups: int | No
     return float(shifted.sum() / len(shifted) + inside)
 
 
-def _solve(objective: np.ndarray, groups: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """X and the multipliers of X >= 0, clipped to be nonnegative."""
+def _solve(objective: np.ndarray, groups: int | None) -> Relaxation:
+    """Alternating directions in float32, bounds in float64. ``dual`` is scaled, as in Boyd et al., by ``weight``."""
     n = len(objective)
-    rows, columns = np.triu_indices(n, 1)  # the diagonal is nonnegative because X is psd
-    x = cp.Variable((n, n), symmetric=True)
-    nonnegative = x[rows, columns] >= 0
-    constraints = [x >> 0, x.sum(axis=1) == 1, nonnegative]
+    target, weight = objective.astype(np.float32), 1.0
+    clipped = np.full((n, n), 1.0 / n, np.float32)
+    dual = np.zeros_like(clipped)
+    bound = upper_bound(objective, np.zeros((n, n)), groups)
+    for iteration in range(1, MAX_ITERATIONS + 1):
+        matrix = _project(clipped - dual + target / weight, groups)
+        previous, relaxed = clipped, _RELAXATION * matrix + (1 - _RELAXATION) * clipped
+        clipped = np.maximum(relaxed + dual, 0)
+        dual = relaxed + dual - clipped  # <= 0, and 0 where X > 0
+        outside = np.linalg.norm(matrix - clipped) / np.linalg.norm(matrix)
+        if iteration % _LOOK_EVERY == 0:
+            bound = min(bound, upper_bound(objective, -weight * dual.astype(np.float64), groups))
+            gap = abs(bound - np.vdot(objective, matrix)) / max(1.0, abs(bound))
+            if max(gap, outside) <= ACCURACY:
+                break
+        if iteration % _ADAPT_EVERY == 0:
+            moved = weight * np.linalg.norm(clipped - previous) / max(1.0, np.linalg.norm(target))
+            factor = 2.0 if outside > 5 * moved else 0.5 if moved > 5 * outside else 1.0
+            weight, dual = weight * factor, dual / factor
+    return Relaxation(matrix.astype(np.float64), bound)
+
+
+def _project(matrix: np.ndarray, groups: int | None) -> np.ndarray:
+    """The nearest relaxed partition but for the signs of its entries, to symmetric ``matrix`` [n, n]."""
+    values, vectors = _complement(matrix)
+    excess = 0.0
     if groups is not None:
-        constraints.append(x.trace() == groups)
-    with warnings.catch_warnings():
-        # An answer short of full accuracy is welcome: the bound holds for any multipliers, and X is only rounded.
-        warnings.filterwarnings("ignore", message="Solution may be inaccurate")
-        problem = cp.Problem(cp.Maximize(objective.ravel() @ x.flatten(order="C")), constraints)
-        problem.solve(solver=cp.SCS, eps=1e-5, max_iters=5000)
-    multipliers = np.zeros((n, n))
-    multipliers[rows, columns] = np.maximum(nonnegative.dual_value, 0.0) / 2
-    return np.asarray(x.value), multipliers + multipliers.T
-
-
-def _spectral(objective: np.ndarray, groups: int | None) -> Relaxation:
-    """The relaxation without ``X >= 0``: leading eigenvectors on the complement of e."""
-    n = len(objective)
-    values, vectors = _complement(objective)
-    count = int((values > 0).sum()) if groups is None else groups - 1
-    matrix = np.full((n, n), 1.0 / n) + vectors[:, :count] @ vectors[:, :count].T
-    return Relaxation(matrix, upper_bound(objective, np.zeros((n, n)), groups), "spectral")
+        excess = brentq(lambda t: np.clip(values - t, 0, 1).sum() - (groups - 1), values[-1] - 1, values[0])
+    shares = np.clip(values - excess, 0, 1)
+    kept = vectors[:, shares > 0]
+    return np.asarray((kept * shares[shares > 0]) @ kept.T + 1 / len(matrix), matrix.dtype)
 
 
 def _complement(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Eigenvalues [n - 1], descending, and eigenvectors [n, n - 1] of ``matrix`` on the complement of e."""
     n = len(matrix)
-    below_all = 2 * np.abs(matrix).sum() + 1.0  # e's own eigenvalue goes to the bottom, where it is cut off
-    values, vectors = np.linalg.eigh(_centre(matrix) - below_all * np.ones((n, n)) / n)
+    centred = _centre(matrix)
+    below_all = 2 * np.linalg.norm(centred) + 1  # e's own eigenvalue goes to the bottom, where it is cut off
+    values, vectors = np.linalg.eigh(centred - below_all / n)
     return values[:0:-1], vectors[:, :0:-1]
 
 
