@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup test demo lint types check images clean
+.PHONY: setup test demo bench lint types check images clean
 .DEFAULT_GOAL := help
 
 help:  ## Show the targets
@@ -19,6 +19,9 @@ test: setup  ## Run the tests
 
 demo: setup  ## Generate nine small datasets and run the whole pipeline on them
 	$(BIN)/loraloom demo
+
+bench: setup  ## Measure the engine's speed against its targets; DATA=, MODEL= and ONLY= choose what on
+	$(BIN)/python -m benchmarks.run --data "$(DATA)" --model "$(MODEL)" --only "$(ONLY)"
 
 lint: setup  ## Lint and check formatting and imports
 	$(BIN)/ruff check .

@@ -1,7 +1,11 @@
-"""What can be known to be wrong before a run: the model's folder, the data, the label words. No weights are loaded."""
+"""What can be known to be wrong before a run: the model's folder, the data, the label words, and, asked for, gradients.
+
+Weights are loaded for the gradients only.
+"""
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -11,10 +15,13 @@ from components.config import ModelConfig, RunConfig
 from components.errors import UserError
 
 if TYPE_CHECKING:
+    from peft import PeftModel
     from transformers import PreTrainedTokenizerFast
 
+    from components.gradients.self_check import Agreement
     from components.prepared import PreparedDataset
 
+GRADIENT_ROWS = 16  # as many as fit into one batch of any model that can be trained
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 
@@ -50,6 +57,39 @@ def check(config: RunConfig) -> Findings:
             wrong, renamed = _label_words(config.model, dataset)
             problems, notes = problems + wrong, notes + renamed
     return Findings(tuple(datasets), tuple(problems), tuple(notes))
+
+
+def check_gradients(config: RunConfig, datasets: Sequence["PreparedDataset"]) -> "Agreement":
+    """Gradients in a batch against gradients one at a time: the config's model and LoRA, a few rows of its data.
+
+    Raises:
+        UserError: the model cannot be loaded, or has layers whose per-sample gradients cannot be taken exactly.
+    """
+    from components.examples import tokenize
+    from components.gradients.self_check import compare_gradients
+    from components.language_model import attach_adapter, load_base
+    from components.sampling import sample_rows
+
+    base = load_base(config.model)
+    model = attach_adapter(base, config.lora, config.seed).eval()
+    _leave_zero(model, config.seed)
+    shown = datasets[:GRADIENT_ROWS]
+    rows = []
+    for dataset in shown:
+        examples = tokenize(dataset, "train", base.tokenizer, config.model.max_length)
+        chosen = sample_rows(examples.row, max(1, GRADIENT_ROWS // len(shown)), config.seed)
+        rows += [(examples, int(i)) for i in chosen]
+    return compare_gradients(model, base, rows)
+
+
+def _leave_zero(model: "PeftModel", seed: int) -> None:
+    """Give LoRA's B small random weights: where it is zero, A has no gradient to compare."""
+    import torch
+
+    random = torch.Generator().manual_seed(seed)
+    for name, weight in model.named_parameters():
+        if ".lora_B." in name:
+            weight.data.copy_(0.02 * torch.randn(weight.shape, generator=random))
 
 
 def model_problems(model: ModelConfig) -> list[str]:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from components.examples import Examples, collate, length_batches, tokenize
+from components.examples import BATCH_TOKENS_WORTH, Examples, collate, length_batches, tokenize
 from components.prepared import PreparedDataset, Split
 from components.prompts import label_tokens
 from tests.conftest import random_examples, write_tokenizer
@@ -102,3 +102,36 @@ def test_no_rows_no_batches() -> None:
 def test_tokenizer_folder_is_reusable(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
     """Training the tokenizer twice gives the same one, so the fixtures' models and tests agree on token ids."""
     assert write_tokenizer(tmp_path).get_vocab() == tokenizer.get_vocab()
+
+
+def least_cost(lengths: list[int], budget: int) -> int:
+    """The least cost over every way to cut rows, sorted from long to short, into batches within the budget."""
+    lengths = sorted(lengths, reverse=True)
+    best = []
+    for mask in range(2 ** (len(lengths) - 1)):
+        starts = [0, *(i + 1 for i in range(len(lengths) - 1) if mask >> i & 1)]
+        ends = [*starts[1:], len(lengths)]
+        sizes = [(end - start, lengths[start]) for start, end in zip(starts, ends, strict=True)]
+        if all(rows == 1 or rows * longest <= budget for rows, longest in sizes):
+            best.append(sum(rows * longest + BATCH_TOKENS_WORTH for rows, longest in sizes))
+    return min(best)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("budget", [100, 400, 10_000])
+def test_length_batches_cost_least(seed: int, budget: int) -> None:
+    lengths = np.random.default_rng(seed).integers(1, 120, 10).tolist()
+    batches = list(length_batches([[0] * length for length in lengths], budget))
+    cost = sum(len(batch) * max(lengths[i] for i in batch) + BATCH_TOKENS_WORTH for batch in batches)
+    assert cost == least_cost(lengths, budget)
+    assert len(batches) > 1
+
+
+def test_runs_of_neighbouring_batches_are_cut_alike() -> None:
+    """What lets extraction be cut into shards: a shard by itself has the batches that it had in the whole."""
+    lengths = np.random.default_rng(0).integers(1, 120, 200)
+    ids = [[0] * int(length) for length in lengths]
+    batches = list(length_batches(ids, 600))
+    part = np.concatenate(batches[3:7])
+    alone = [part[batch] for batch in length_batches([ids[i] for i in part], 600)]
+    assert [len(batch) for batch in alone] == [len(batch) for batch in batches[3:7]]

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.artifacts import Artifact
+from components.artifacts import Artifact, key_of
 from components.inputs import BASE, START, outputs_digest, read_datasets
 from components.label_logits import obtain_logits
 from components.prepared import PreparedDataset, SplitName
@@ -13,6 +13,7 @@ from components.step import Step, read_references
 from components.tables import write_features
 
 if TYPE_CHECKING:
+    from components.gradients.memory import Budget
     from components.on_demand import OnDemand
 
 
@@ -22,6 +23,7 @@ def run(config: str, run_name: str, datasets: Path, start: Path, shard: str, fea
     Passed on for each dataset: ``features/<name>`` (training and validation rows at theta*), logits at theta* of the
     rows features were taken of and of the validation and test split, and logits of the bare base on the test split.
     """
+    from components.gradients.memory import Budget
     from components.on_demand import OnDemand
 
     names = json.loads(shard)
@@ -29,10 +31,10 @@ def run(config: str, run_name: str, datasets: Path, start: Path, shard: str, fea
         references = read_references(datasets)
         prepared = read_datasets(step, {name: references[name] for name in names})
         theta = step.load(read_references(start), START)
-        work = OnDemand(step)
+        work, budget = OnDemand(step), Budget(step.config.gradients.batch_tokens, step.say)
         for done, dataset in enumerate(prepared.datasets):
             step.progress(done, len(names), dataset.name)
-            _features(step, work, dataset, prepared.digests[dataset.name], theta)
+            _features(step, work, dataset, prepared.digests[dataset.name], theta, budget)
             _logits(step, work, dataset, theta)
         step.facts = {"truncated": work.truncated()}
         for name, counts in work.truncated().items():
@@ -41,7 +43,9 @@ def run(config: str, run_name: str, datasets: Path, start: Path, shard: str, fea
         step.pass_on(features)
 
 
-def _features(step: Step, work: "OnDemand", dataset: PreparedDataset, digest: str, theta: Artifact) -> None:
+def _features(
+    step: Step, work: "OnDemand", dataset: PreparedDataset, digest: str, theta: Artifact, budget: "Budget"
+) -> None:
     settings, seed = step.config.gradients, step.config.seed
     inputs = {
         "outputs": outputs_digest(step, theta.digest),
@@ -51,23 +55,29 @@ def _features(step: Step, work: "OnDemand", dataset: PreparedDataset, digest: st
         "rows": feature_rows(step.config, len(dataset.splits["train"].row)),
         "seed": seed,
     }
+    job = f"checkpoints/{key_of('features', inputs)}"
 
     def write(folder: Path) -> dict[str, int]:
-        from components.gradients.per_sample import projected_gradients
         from components.gradients.projection import Projection
+        from components.gradients.shards import sharded_gradients
 
         model = work.adapter(theta.folder)
         projection = Projection(settings.dim, seed, settings.projection, work.base.device)
         flops = 0
         for split in ("train", "validation"):
             examples = work.examples(dataset, split).take(feature_index(step.config, dataset, split))
-            table = projected_gradients(model, work.base, examples, projection, settings.batch_tokens)
+            tokens = budget.tokens(model, work.base, examples, settings.dim)
+            table = sharded_gradients(step, f"{job}/{split}", model, work.base, examples, projection, tokens)
             write_features(folder, split, table)
             flops += work.cost(model).gradients(*work.spent([examples]))
         step.flops += flops
         return {"flops": flops}
 
-    step.obtain(f"features/{dataset.name}", "features", inputs, write)
+    label = f"features/{dataset.name}"
+    step.obtain(label, "features", inputs, write)
+    if label in step.fresh:
+        for key in list(step.store.keys(f"{job}/")):
+            step.store.delete(key)
 
 
 def _logits(step: Step, work: "OnDemand", dataset: PreparedDataset, theta: Artifact) -> None:

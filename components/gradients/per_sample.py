@@ -10,9 +10,10 @@ rule runs through activations only, about 4 N T FLOPs a sample. At the raw initi
 zero and is not computed.
 """
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +26,10 @@ from components.gradients.projection import Projection
 from components.language_model import Base, answer_logits, margins
 from components.tables import Features
 
+_log = logging.getLogger(__name__)
+Result = TypeVar("Result")
+HOST_OUT_OF_MEMORY = ("not enough memory", "can't allocate memory")  # torch's allocators on Windows and elsewhere
+
 # Receives (parameter name, gradients [B, p]) for every LoRA parameter in one backward pass.
 Sink = Callable[[str, torch.Tensor], None]
 
@@ -36,31 +41,73 @@ def projected_gradients(
     projection: Projection,
     batch_tokens: int,
     progress: Callable[[int], None] = lambda _: None,
+    say: Callable[[str], None] = _log.warning,
 ) -> Features:
     """Margins [M] and projected margin gradients [M, dim] of M examples of one dataset, in their order.
 
+    Args:
+        say: told when memory runs out and the batches that are left are made half as large.
+
     Raises:
-        UserError: the model has LoRA layers whose per-sample gradients this cannot take exactly, or a gradient is
-            not finite (the rows are named).
+        UserError: the model has LoRA layers whose per-sample gradients this cannot take exactly, a gradient is not
+            finite (the rows are named), or not even one row fits into memory.
     """
     features = np.zeros((len(examples), projection.dim), dtype=np.float32)
     margin = np.zeros(len(examples), dtype=np.float32)
     layers = lora_layers(model)
-    for index in length_batches(examples.ids, batch_tokens):
-        batch = collate([(examples, int(i)) for i in index]).to(base.device)
-        out = torch.zeros(projection.dim, len(index), device=base.device)
-
-        def project(name: str, gradient: torch.Tensor, out: torch.Tensor = out) -> None:
-            projection.add(name, gradient, out)
-
-        with captured(model, layers, len(index), project):
-            h = margins(answer_logits(model, batch), batch.label)
-            h.sum().backward()
-        features[index] = out.T.cpu().numpy()
-        margin[index] = h.detach().float().cpu().numpy()
+    waiting = list(length_batches(examples.ids, batch_tokens))
+    while waiting:
+        index = waiting[0]
+        found = _unless_out_of_memory(lambda rows=index: _batch(model, base, layers, examples, rows, projection))
+        if found is None:
+            batch_tokens = _halved(examples, index, batch_tokens)
+            say(f"out of memory at {len(index)} rows of {len(examples.ids[index[0]])} tokens: {batch_tokens} a batch")
+            left = np.concatenate(waiting)
+            waiting = [left[part] for part in length_batches([examples.ids[i] for i in left], batch_tokens)]
+            continue
+        waiting.pop(0)
+        features[index], margin[index] = found
         _check_finite(examples.row[index], features[index], margin[index])
         progress(len(index))
     return Features(examples.row, features, margin)
+
+
+def _batch(
+    model: PeftModel,
+    base: Base,
+    layers: dict[str, LoraLayer],
+    examples: Examples,
+    index: np.ndarray,
+    projection: Projection,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Features [B, dim] and margins [B] of the examples at ``index``, one forward and one backward pass."""
+    batch = collate([(examples, int(i)) for i in index]).to(base.device)
+    out = torch.zeros(projection.dim, len(index), device=base.device)
+    with captured(model, layers, len(index), lambda name, gradient: projection.add(name, gradient, out)):
+        h = margins(answer_logits(model, batch), batch.label)
+        h.sum().backward()
+    return out.T.cpu().numpy(), h.detach().float().cpu().numpy()
+
+
+def _unless_out_of_memory(work: Callable[[], Result]) -> Result | None:
+    """The work's result; None where memory ran out. By then everything that the work held is free again."""
+    try:
+        return work()
+    except (MemoryError, RuntimeError) as error:  # a GPU's is torch.OutOfMemoryError, a host's only its message tells
+        short = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if not short and not any(words in str(error) for words in HOST_OUT_OF_MEMORY):
+            raise
+    return None
+
+
+def _halved(examples: Examples, index: np.ndarray, batch_tokens: int) -> int:
+    """Half the tokens that the batch at ``index`` holds, or that it might have held."""
+    if len(index) == 1:
+        raise UserError(
+            f"memory does not hold the gradients of one row of {len(examples.ids[index[0]])} tokens",
+            remedy="lower model.max_length or lora.rank, or give the step a machine with more memory",
+        )
+    return min(batch_tokens, len(index) * len(examples.ids[index[0]])) // 2
 
 
 def lora_layers(model: PeftModel) -> dict[str, LoraLayer]:
@@ -83,20 +130,27 @@ def lora_layers(model: PeftModel) -> dict[str, LoraLayer]:
 
 @contextmanager
 def captured(model: PeftModel, layers: dict[str, LoraLayer], rows: int, sink: Sink) -> Iterator[None]:
-    """While open, one forward and backward pass over ``rows`` sequences hands every LoRA gradient to ``sink``."""
+    """While open, one forward and backward pass over ``rows`` sequences hands every LoRA gradient to ``sink``.
+
+    Raises:
+        UserError: a layer does not see whole sequences, sees them twice, or (on leaving) has seen none: then its
+            gradient is not the one these products make.
+    """
     adapter = model.active_adapter
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    inner: Any = model.get_base_model()
-    handles = [
-        inner.get_input_embeddings().register_forward_hook(lambda module, inputs, output: output.requires_grad_(True))
-    ]
+    handles: list[torch.utils.hooks.RemovableHandle] = []
+    seen: set[str] = set()
     for name, layer in layers.items():
-        handles += _watch(name, layer.lora_A[adapter], layer.lora_B[adapter], rows, sink)
+        a, b = layer.lora_A[adapter], layer.lora_B[adapter]
+        watch = _watch_both if torch.as_tensor(b.weight).any() else _watch_b
+        handles += watch(name, a, b, rows, seen, sink)
     for parameter in trained:
         parameter.requires_grad_(False)
     try:
         with torch.enable_grad():
             yield
+        if unseen := [name for name in layers if name not in seen]:
+            raise _inexact(unseen[0], "took no part in the forward pass (experts kept as one tensor, the output layer)")
     finally:
         for handle in handles:
             handle.remove()
@@ -104,30 +158,66 @@ def captured(model: PeftModel, layers: dict[str, LoraLayer], rows: int, sink: Si
             parameter.requires_grad_(True)
 
 
-def _watch(
-    name: str, a: torch.nn.Module, b: torch.nn.Module, rows: int, sink: Sink
+def _watch_both(
+    name: str, a: torch.nn.Module, b: torch.nn.Module, rows: int, seen: set[str], sink: Sink
 ) -> list[torch.utils.hooks.RemovableHandle]:
-    """Hooks on one layer's A and B. What they keep lives until this layer's backward step."""
+    """Hooks on one layer's A and B. What they keep lives until this layer's backward step.
+
+    The chain of gradients begins at the first layer's u and not at the embeddings, as it does while training: below
+    it nothing is adapted, so nothing is differentiated.
+    """
     kept: dict[str, torch.Tensor] = {}
-    with_a = bool(torch.as_tensor(b.weight).any())
 
     def after_a(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], u: torch.Tensor) -> None:
-        if u.dim() != 3 or u.shape[0] != rows or "u" in kept:
-            raise UserError(
-                f"the layer {name} does not see whole sequences once each (expert routing, shared layers)",
-                remedy="name other layers in lora.targets, for instance the attention projections",
-            )
-        kept["u"] = u.detach()
-        if with_a:
-            x = inputs[0].detach()
-            u.register_hook(lambda du: sink(f"{name}.A", torch.einsum("btr,bti->bri", du, x).flatten(1)))
+        _check_sequences(name, u, rows, seen)
+        kept["u"], x = u.detach(), inputs[0].detach()
+        u.requires_grad_(True).register_hook(lambda du: sink(f"{name}.A", _outer(du, x).flatten(1)))
 
     def after_b(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], out: torch.Tensor) -> None:
-        out.register_hook(
-            lambda delta: sink(f"{name}.B", torch.einsum("bto,btr->bor", delta, kept.pop("u")).flatten(1))
+        out.register_hook(lambda delta: sink(f"{name}.B", _outer(kept.pop("u"), delta).transpose(1, 2).flatten(1)))
+
+    return [a.register_forward_hook(after_a), b.register_forward_hook(after_b)]
+
+
+def _watch_b(
+    name: str, a: torch.nn.Module, b: torch.nn.Module, rows: int, seen: set[str], sink: Sink
+) -> list[torch.utils.hooks.RemovableHandle]:
+    """The same where B is zero: only dB is wanted, and no gradient passes through B and A to the layers below."""
+    kept: dict[str, torch.Tensor] = {}
+
+    def after_a(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], u: torch.Tensor) -> torch.Tensor:
+        _check_sequences(name, u, rows, seen)
+        kept["u"] = u.detach()
+        return kept["u"]
+
+    def after_b(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], out: torch.Tensor) -> None:
+        out.requires_grad_(True).register_hook(
+            lambda delta: sink(f"{name}.B", _outer(kept.pop("u"), delta).transpose(1, 2).flatten(1))
         )
 
     return [a.register_forward_hook(after_a), b.register_forward_hook(after_b)]
+
+
+def _outer(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """``sum_t left_it right_it^T`` of each sample, [B, r, n] from [B, T, r] and [B, T, n].
+
+    The long side comes last whichever parameter it is for: matrix products with rows of only r numbers are several
+    times slower.
+    """
+    return torch.bmm(left.transpose(1, 2), right)
+
+
+def _check_sequences(name: str, u: torch.Tensor, rows: int, seen: set[str]) -> None:
+    if u.dim() != 3 or u.shape[0] != rows or name in seen:
+        raise _inexact(name, "does not see whole sequences once each (expert routing, shared layers)")
+    seen.add(name)
+
+
+def _inexact(name: str, why: str) -> UserError:
+    return UserError(
+        f"the layer {name} {why}",
+        remedy="name other layers in lora.targets, for instance the attention projections",
+    )
 
 
 def _check_finite(rows: np.ndarray, features: np.ndarray, margin: np.ndarray) -> None:

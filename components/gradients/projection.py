@@ -25,13 +25,20 @@ class Projection:
 
     def __init__(self, dim: int, seed: int, kind: Literal["count_sketch", "rademacher"], device: torch.device) -> None:
         self.dim, self.seed, self.kind, self.device = dim, seed, kind, device
-        self._sketches: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._sketches: dict[str, torch.Tensor] = {}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes kept for the parameters met so far: 8 a weight, whatever ``dim`` is; none for Rademacher."""
+        return sum(bins.nbytes for bins in self._sketches.values())
 
     def add(self, name: str, gradient: torch.Tensor, out: torch.Tensor) -> None:
         """Add the projection of one parameter's gradients, [B, p], to ``out``, [dim, B]."""
         if self.kind == "count_sketch":
-            bucket, sign = self._sketch(name, gradient.shape[1])
-            out.index_add_(0, bucket, gradient.T * sign[:, None])
+            # Positive and negative coordinates have bins of their own: one pass over the gradient, no signed copy.
+            bins = torch.zeros(len(gradient), 2 * self.dim, device=self.device)
+            bins.index_add_(1, self._sketch(name, gradient.shape[1]), gradient.float())
+            out.add_((bins[:, self.dim :] - bins[:, : self.dim]).T)
             return
         key, scale = parameter_key(self.seed, name), self.dim**-0.5
         for start in range(0, gradient.shape[1], RADEMACHER_CHUNK):
@@ -40,12 +47,12 @@ class Projection:
             signs = _signs(mix(cells, key)).reshape(part.shape[1], self.dim)
             out.add_((part @ torch.from_numpy(signs).to(self.device)).T, alpha=scale)
 
-    def _sketch(self, name: str, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def _sketch(self, name: str, size: int) -> torch.Tensor:
+        """The bin of each coordinate, [p]: its bucket, plus ``dim`` where its sign is positive."""
         if name not in self._sketches:
             hashed = mix(np.arange(size, dtype=np.uint64), parameter_key(self.seed, name))
-            bucket = ((hashed >> np.uint64(32)) % np.uint64(self.dim)).astype(np.int64)
-            pair = torch.from_numpy(bucket).to(self.device), torch.from_numpy(_signs(hashed)).to(self.device)
-            self._sketches[name] = pair
+            bins = (hashed >> np.uint64(32)) % np.uint64(self.dim) + np.uint64(self.dim) * (hashed & np.uint64(1))
+            self._sketches[name] = torch.from_numpy(bins.astype(np.int64)).to(self.device)
         return self._sketches[name]
 
 

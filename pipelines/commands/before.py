@@ -43,7 +43,13 @@ def schema(debug: DebugOption = False) -> None:
         typer.echo(json.dumps(RunConfig.model_json_schema(), indent=2))
 
 
-def check(config_file: ConfigOption = Path("config.yaml"), debug: DebugOption = False) -> None:
+def check(
+    config_file: ConfigOption = Path("config.yaml"),
+    gradients: Annotated[
+        bool, typer.Option("--gradients", help="Also compare gradients in a batch with gradients one at a time.")
+    ] = False,
+    debug: DebugOption = False,
+) -> None:
     """Check the config, the model's files and every row of the data; list all problems at once.
 
     The config comes first and takes milliseconds. Where it is fine, the data are read to the last row.
@@ -67,7 +73,23 @@ def check(config_file: ConfigOption = Path("config.yaml"), debug: DebugOption = 
                 remedy="mend these; where rows are bad, the dataset's 'on_bad_rows: drop' leaves them out",
             )
         console.print(_datasets_table(findings.datasets))
+        if gradients:
+            _check_gradients(console, config, findings.datasets)
         console.print(Text(f"{config_file} is fine\n-> loraloom plan -c {config_file}"), soft_wrap=True)
+
+
+def _check_gradients(console: Console, config: RunConfig, datasets: tuple["PreparedDataset", ...]) -> None:
+    from pipelines.checks import check_gradients
+
+    with console.status("loading the model, comparing gradients"):
+        found = check_gradients(config, datasets)
+    said = (
+        f"gradients of {found.rows} rows, {found.parameters} LoRA matrices each, in a batch and one at a time: largest "
+        f"relative difference {found.largest:.1e} ({found.where}); rounding explains {found.tolerance:.0e}"
+    )
+    if not found.ok:
+        raise UserError(f"{said}. They do not agree", remedy="try model.dtype: float32; else name other lora.targets")
+    console.print(Text(f"{said}. They agree"), soft_wrap=True)
 
 
 def _datasets_table(datasets: tuple["PreparedDataset", ...]) -> Table:

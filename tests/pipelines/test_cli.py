@@ -185,3 +185,11 @@ def test_interruption_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> N
         raise KeyboardInterrupt
     assert getattr(caught.value, "exit_code", None) == 130
     assert capsys.readouterr().err == "error: stopped\n-> the same command goes on from what is finished\n"
+
+
+def test_check_compares_gradients_on_the_users_own_model_and_data(config_file: Path) -> None:
+    config_file.write_text(config_file.read_text().replace("{id: ", "{quantization: none, dtype: float32, id: "))
+    shown = loraloom("check", "-c", config_file, "--gradients")
+    assert shown.exit_code == 0, shown.output
+    assert "gradients of 16 rows, 84 LoRA matrices each, in a batch and one at a time: largest relative" in shown.output
+    assert "They agree" in shown.output and f"{config_file} is fine" in shown.output

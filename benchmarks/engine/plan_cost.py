@@ -1,0 +1,184 @@
+"""What a whole plan costs (warm start, extraction, estimate, partition) against fine-tuning the sampled subsets.
+
+FLOPs are those of the full sizes: 400 rows a dataset for the warm start, as many as the pipeline takes for features,
+all training rows in fine-tuning; by the formula of ``components/flops.py`` from the rows' true lengths, and the
+solver's and the search's as counted while they ran. What runs is a share of the rows (``LORALOOM_BENCH_SHARE``, 0.1 if
+not given), and two subsets are fine-tuned; seconds and the solver's FLOPs are reckoned up from there, in proportion.
+The plan always estimates as many subsets as the pipeline does by default, also where fewer are compared with.
+"""
+
+import os
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from peft import PeftModel
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.measure import Row
+from benchmarks.setting import DATA, MAX_LENGTH, MODEL, base_model, datasets
+from components.config import DatasetConfig, ModelConfig, PartitionConfig, RunConfig, SurrogateConfig
+from components.estimator import GroupEstimator
+from components.examples import Examples, tokenize
+from components.flops import PassCost, pass_cost
+from components.gradients.per_sample import projected_gradients
+from components.gradients.projection import Projection
+from components.language_model import Base, attach_adapter
+from components.object_store import LocalStore
+from components.partition.plan import choose_partition
+from components.prepared import PreparedDataset
+from components.sampling import feature_rows, sample_rows
+from components.surrogate.affinity import affinity
+from components.surrogate.subsets import choose_subsets
+from components.training import Material, Recipe, fit
+
+SHARE = float(os.environ.get("LORALOOM_BENCH_SHARE", "0.1"))
+SUBSETS, SUBSET_SHARE, FINE_TUNED, EPOCHS, RATE = 50, 0.3, 2, 3, 2e-3
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One dataset: its rows, and how many the plan looks at."""
+
+    dataset: PreparedDataset
+    train: Examples
+    validation: Examples
+    warm: int
+    features: int
+
+    def sample(self, part: Examples, count: int) -> Examples:
+        return part.take(sample_rows(part.row, count, seed=0))
+
+
+def rows() -> list[Row]:
+    """FLOPs and seconds of the plan, and of fine-tuning 50 subsets of 0.3 n."""
+    base = base_model()
+    tasks = [_task(base, dataset) for dataset in datasets()]
+    model = attach_adapter(base, _config().lora, seed=0)
+    cost = pass_cost(base, model)
+    warm = sum(_passes(cost, task.sample(task.train, task.warm)) for task in tasks)
+    looked_at = [task.sample(part, task.features) for task in tasks for part in (task.train, task.validation)]
+    extract = sum(_passes(cost, part) for part in looked_at)
+    subset = SUBSET_SHARE * EPOCHS * sum(_passes(cost, task.train) for task in tasks)
+    spent, speed = _plan(base, tasks), _fine_tuning(base, tasks)
+    plan = warm + extract + spent.flops
+    note = (
+        f"{len(tasks)} datasets, {sum(len(task.train) for task in tasks)} training rows, {EPOCHS} epochs; warm start "
+        f"{warm:.2e}, extraction {extract:.2e}, solver and search {spent.flops:.2e}"
+    )
+    timed = f"{spent}; {SHARE:g} of the rows run, {FINE_TUNED} subsets fine-tuned, reckoned up to all"
+    found = []
+    for count in (SUBSETS, spent.subsets):
+        tuned, target = count * subset, 105 if DATA and count == SUBSETS else None
+        found.append(Row(f"plan, {count} subsets, FLOPs", plan, tuned, tuned / plan, target, "at least", "FLOPs", note))
+        took = speed * tuned
+        found.append(Row(f"plan, {count} subsets", spent.total, took, took / spent.total, None, "at least", note=timed))
+    return found
+
+
+def _config() -> RunConfig:
+    return RunConfig(model=ModelConfig(id=MODEL), datasets=[DatasetConfig(name="any", path="any")])
+
+
+def _task(base: Base, dataset: PreparedDataset) -> _Task:
+    train, validation = (tokenize(dataset, split, base.tokenizer, MAX_LENGTH) for split in ("train", "validation"))
+    config = _config()
+    warm = min(len(train), config.warm_start.samples_per_dataset)
+    return _Task(dataset, train, validation, warm, feature_rows(config, len(train)))
+
+
+def _passes(cost: PassCost, examples: Examples) -> int:
+    """FLOPs of forward and backward passes over rows: a training step's and extraction's are the same."""
+    length = np.array([len(ids) for ids in examples.ids], dtype=np.int64)
+    return cost.training(int(length.sum()), int(np.square(length).sum()))
+
+
+@dataclass(frozen=True)
+class _Spent:
+    """Seconds of the plan at full size; FLOPs of its arithmetic after the model, and the subsets estimated."""
+
+    warm: float
+    extract: float
+    estimate: float
+    partition: float
+    flops: float
+    subsets: int
+
+    @property
+    def total(self) -> float:
+        return self.warm + self.extract + self.estimate + self.partition
+
+    def __str__(self) -> str:
+        parts = {"warm start": self.warm, "extraction": self.extract, "estimate": self.estimate}
+        return ", ".join(f"{name} {value:.0f} s" for name, value in (parts | {"partition": self.partition}).items())
+
+
+def _plan(base: Base, tasks: list[_Task]) -> _Spent:
+    """Run the plan on :data:`SHARE` of its rows; seconds and FLOPs in proportion."""
+    marks = [time.perf_counter()]
+    material = [_material(task, round(SHARE * task.warm)) for task in tasks]
+    model = attach_adapter(base, _config().lora, seed=0)
+    _fit(base, model, material, epochs=1)
+    model.eval()
+    marks.append(time.perf_counter())
+    projection = Projection(400, 0, "count_sketch", base.device)
+    train, validation = (
+        [
+            projected_gradients(model, base, task.sample(part, max(10, round(SHARE * task.features))), projection, 4096)
+            for task, part in parts
+        ]
+        for parts in ([(task, task.train) for task in tasks], [(task, task.validation) for task in tasks])
+    )
+    marks.append(time.perf_counter())
+    names, settings = [task.dataset.name for task in tasks], SurrogateConfig()
+    with FlopCounterMode(display=False) as counter:
+        estimator = GroupEstimator(train, validation, settings.lambdas, seed=0, names=names)
+        members = choose_subsets(
+            len(names), settings.subsets, SUBSET_SHARE, settings.pair_coverage, settings.exhaustive_up_to, seed=0
+        )
+        estimated = estimator.solve(members)
+        marks.append(time.perf_counter())
+        choose_partition(
+            names=names,
+            entropy=np.array([task.dataset.entropy() for task in tasks]),
+            members=members,
+            loss=estimated.loss,
+            affinity=affinity(members, estimated.loss[0], names).matrix,
+            row_losses=estimator.row_losses,
+            second_half=estimator.halves,
+            groups="auto",
+            max_groups=PartitionConfig().max_groups,
+            bootstrap=PartitionConfig().bootstrap,
+            seed=0,
+            previous=None,
+        )
+    marks.append(time.perf_counter())
+    taken = [float(seconds) / SHARE for seconds in np.diff(marks)]
+    return _Spent(*taken, flops=counter.get_total_flops() / SHARE, subsets=len(members))
+
+
+def _fine_tuning(base: Base, tasks: list[_Task]) -> float:
+    """Seconds a FLOP of fine-tuning, on two subsets of a share of their rows."""
+    size, random = max(2, round(SUBSET_SHARE * len(tasks))), np.random.default_rng(0)
+    spent = seconds = 0.0
+    for _ in range(FINE_TUNED):
+        chosen = [tasks[i] for i in random.choice(len(tasks), size, replace=False)]
+        material = [_material(task, max(16, round(SHARE * task.warm))) for task in chosen]
+        model = attach_adapter(base, _config().lora, seed=0)
+        begin = time.perf_counter()
+        _fit(base, model, material, epochs=1)
+        seconds += time.perf_counter() - begin
+        spent += sum(_passes(pass_cost(base, model), part.train) for part in material)
+    return seconds / spent
+
+
+def _material(task: _Task, count: int) -> Material:
+    return Material(task.sample(task.train, count), task.sample(task.validation, 1))
+
+
+def _fit(base: Base, model: PeftModel, material: list[Material], epochs: float) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        recipe = Recipe(epochs=epochs, learning_rate=RATE, batch_size=16, seed=0)
+        fit(model, base, material, recipe, LocalStore(Path(folder)), "benchmark", lambda *_: None)

@@ -1,0 +1,117 @@
+"""Run the engine's benchmarks: one table on the screen, ``benchmarks/results.json`` beside it.
+
+python -m benchmarks.run [--data FOLDER] [--model FOLDER] [--only NAME]
+
+Each module of ``benchmarks/engine`` runs in a process of its own: what one leaves in memory disturbs no other.
+"""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results.json"
+LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "numpy", "scipy", "scikit-learn", "cvxpy")
+
+
+def main(
+    only: Annotated[str, typer.Option(help="Modules whose name begins so; their rows replace those in the file.")] = "",
+    data: Annotated[
+        str, typer.Option(help="Folder with the datasets of benchmarks/real; the demo's if left out.")
+    ] = "",
+    model: Annotated[str, typer.Option(help="Base model in transformers layout; the demo's if left out.")] = "",
+    threads: Annotated[int, typer.Option(help="Threads of the arithmetic.")] = 2,
+    out: Annotated[Path, typer.Option(help="Where the results go.")] = RESULTS,
+) -> None:
+    """Run all benchmarks, or some; exit code 1 where a target is missed or a module fails."""
+    console = Console()
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(threads)}
+    environment |= {"LORALOOM_BENCH_DATA": data, "LORALOOM_BENCH_MODEL": model}
+    names = [path.stem for path in sorted((HERE / "engine").glob("*.py")) if not path.stem.startswith("_")]
+    found: dict[str, list[dict[str, Any]]] = json.loads(out.read_text())["rows"] if only and out.is_file() else {}
+    failed = []
+    for name in (name for name in names if name.startswith(only)):
+        with console.status(name):
+            measured = _in_a_process(name, environment)
+        if measured is None:
+            failed.append(name)
+        else:
+            found[name] = measured
+    about = {"versions": {name: version(name) for name in LIBRARIES}, "machine": machine(threads)}
+    about |= {"date": datetime.now(UTC).date().isoformat(), "data": "given" if data else "demo"}
+    out.write_text(json.dumps({**about, "rows": {name: found[name] for name in sorted(found)}}, indent=1) + "\n")
+    every = [row for name in sorted(found) for row in found[name]]
+    console.print(table(every))
+    if failed:
+        console.print(f"failed: {', '.join(failed)}")
+    if failed or any(row["ok"] is False for row in every):
+        raise typer.Exit(1)
+
+
+def _in_a_process(name: str, environment: dict[str, str]) -> list[dict[str, Any]] | None:
+    """The module's rows, or None where it failed; its messages are on stderr by then."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rows.json"
+        command = [sys.executable, "-W", "ignore", "-m", "benchmarks.run", "--one", name, str(path)]
+        ended = subprocess.run(command, env=environment, cwd=HERE.parent, check=False)
+        return json.loads(path.read_text()) if ended.returncode == 0 else None
+
+
+def one(name: str, path: Path) -> None:
+    """Run one module in this process and write its rows."""
+    rows = import_module(f"benchmarks.engine.{name}").rows()
+    path.write_text(json.dumps([{**asdict(row), "ok": row.ok} for row in rows]))
+
+
+def machine(threads: int) -> dict[str, Any]:
+    """What ran it, without names."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return {
+        "system": platform.system(),
+        "processor": models[0] if models else platform.machine(),
+        "cpus": os.cpu_count(),
+        "threads": threads,
+        "python": platform.python_version(),
+    }
+
+
+def table(rows: list[dict[str, Any]]) -> Table:
+    """The rows for a screen."""
+    shown = Table("what", box=None, pad_edge=False)
+    for column in ("value", "baseline", "ratio", "target"):
+        shown.add_column(column, justify="right")
+    shown.add_column("")
+    for row in rows:
+        verdict = {True: "[green]ok[/]", False: "[red]missed[/]", None: ""}[row["ok"]]
+        shown.add_row(row["name"], *cells(row), verdict)
+    return shown
+
+
+def cells(row: dict[str, Any]) -> tuple[str, str, str, str]:
+    """Value, baseline, ratio and target as text."""
+    baseline = "" if row["baseline"] is None else f"{row['baseline']:.4g} {row['unit']}"
+    sign = {"at most": "<=", "at least": ">="}[row["bound"]]
+    target = "" if row["target"] is None else f"{sign} {row['target']:g}"
+    return f"{row['value']:.4g} {row['unit']}", baseline, f"{row['ratio']:.3g}", target
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--one"]:
+        one(sys.argv[2], Path(sys.argv[3]))
+    else:
+        typer.run(main)
