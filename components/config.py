@@ -159,6 +159,17 @@ class RegistryConfig(Section):
     promote: Literal["if_better", "manual"] = "if_better"
     margin: float = Field(0.005, ge=0, description="How much worse the paired lower bound may be, as a share.")
     floor: float = Field(0.03, ge=0, description="No dataset may lose more than this, as a share.")
+    bundle_base: bool = Field(False, description="Put the base model's files into every registered version.")
+
+
+class ServingConfig(Section):
+    """What is prepared for serving the ensemble."""
+
+    rank: Positive | None = Field(None, description="Rank of merged adapters. Default: lora.rank.")
+    max_disagreement: float = Field(
+        0.01, ge=0, le=1, description="Share of validation labels in which a merged adapter may differ and be used."
+    )
+    router: bool = Field(True, description="Train a router for requests that name no dataset.")
 
 
 class DriftConfig(Section):
@@ -261,7 +272,7 @@ class ScheduleConfig(Section):
 
 Step = Literal[
     "open_run", "prepare", "warm_start", "extract", "estimate", "partition",
-    "train", "boost", "weigh", "evaluate", "register", "promote", "close_run",
+    "train", "boost", "weigh", "servable", "evaluate", "register", "promote", "close_run",
 ]  # fmt: skip
 
 
@@ -283,6 +294,7 @@ class RunConfig(Section):
     registry: RegistryConfig = RegistryConfig()
     drift: DriftConfig = DriftConfig()
     alerts: AlertsConfig = AlertsConfig()
+    serving: ServingConfig = ServingConfig()
     tracking: TrackingConfig = TrackingConfig()
     storage: StorageConfig = StorageConfig()
     images: ImagesConfig = ImagesConfig()

@@ -17,7 +17,7 @@ from components.step import read_records
 
 ORDER = (
     "open_run", "prepare", "changes", "warm_start", "extract", "estimate", "partition",
-    "train", "boost", "weigh", "evaluate", "register", "promote", "close_run",
+    "train", "boost", "weigh", "servable", "evaluate", "register", "promote", "close_run",
 )  # fmt: skip
 
 

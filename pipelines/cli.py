@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from components import __version__
-from pipelines.commands import after, before, cluster, registry, running, store
+from pipelines.commands import after, before, cluster, registry, running, serving, store
 
 app = typer.Typer(
     name="loraloom",
@@ -19,7 +19,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 2 something for you to put right, 1 a crash, 130 stopped.",
 )
 START, LOCAL, RESULTS, CLUSTER = "Start", "Run on this machine", "Look at results", "Run on a cluster"
-SERVES = "Decide who serves"
+SERVES, USE = "Decide who serves", "Use the ensemble"
 
 app.command(rich_help_panel=START)(before.init)
 app.command(rich_help_panel=START)(before.check)
@@ -38,6 +38,9 @@ app.command("compile", rich_help_panel=CLUSTER)(cluster.compile_)
 app.command(rich_help_panel=CLUSTER)(cluster.submit)
 app.add_typer(cluster.schedule, name="schedule", rich_help_panel=CLUSTER)
 app.command(rich_help_panel=CLUSTER)(cluster.status)
+app.command(rich_help_panel=USE)(serving.serve)
+app.command(rich_help_panel=USE)(serving.predict)
+app.command(rich_help_panel=USE)(serving.export)
 
 
 def _print_version(wanted: bool) -> None:

@@ -21,7 +21,7 @@ from components.errors import UserError
 from pipelines.ensemble import ensemble_pipeline
 from pipelines.pods import equip, pod, retry_policy
 
-GPU_STEPS = ("warm_start", "extract", "train", "boost")  # the ones whose image brings CUDA along
+GPU_STEPS = ("warm_start", "extract", "train", "boost", "servable")  # the ones whose image brings CUDA along
 
 
 def compile_pipeline(config: RunConfig, output: Path) -> None:

@@ -17,6 +17,7 @@ from components.ensemble.component import evaluate, weigh
 from components.gradients.component import extract, warm_start
 from components.partition.component import partition
 from components.registry.component import changes, close_run, open_run, promote, register
+from components.serving.component import servable
 from components.surrogate.component import estimate
 
 # Members of a fan-out at one time; 0: as many as there is room for. On one machine with one GPU it is 1.
@@ -107,13 +108,16 @@ def _ensemble(run: dict[str, str], opened: dsl.PipelineTask, prepared: dsl.Pipel
     parts = {"adapters": trained.output, "boosters": boosted.output}
     weighed = weigh(**run, datasets=rows, groups=groups, features=features.output, **parts)
     weights = weighed.outputs["weights"]
+    served = servable(
+        **run, datasets=rows, start=theta, groups=groups, features=features.output, **parts, weights=weights
+    )
     judged = evaluate(**tracked, datasets=rows, groups=groups, features=features.output, **parts, weights=weights)
     registered = register(
         **tracked, datasets=rows, start=theta, estimates=estimates.outputs["estimates"], groups=groups, **parts,
-        weights=weights, evaluation=judged.outputs["evaluation"],
+        weights=weights, servable=served.outputs["servable"], evaluation=judged.outputs["evaluation"],
     )  # fmt: skip
     promoted = promote(**tracked, registered=registered.output)
-    for task in (trained, boosted, weighed, judged, registered, promoted):
+    for task in (trained, boosted, weighed, served, judged, registered, promoted):
         task.set_caching_options(False)
 
 

@@ -11,6 +11,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from components.config import LoraConfig, ModelConfig
 from components.language_model import Base, attach_adapter, load_base, save_adapter
 from components.prompts import label_tokens
+from components.serving.description import coefficients
+from components.serving.merge import Part, merge
 
 TEMPLATES = {"mood": "{text}\nMood:\n", "pair": "{text}\n{text_pair}\nSame?\n"}
 WORDS = {"mood": ["bad", "good"], "pair": ["yes", "no", "maybe"]}
@@ -74,6 +76,7 @@ def write_ensemble(folder: Path, model: ModelConfig) -> dict[str, Any]:
             _group("group-0", ["mood", "story"], [_booster("group-0-booster-0")]),
             _group("group-1", ["pair"], []),
         ],
+        "router": None,
         "weights": {"mood": [0.7, 0.3], "pair": [0.0, 1.0], "story": [1.0, 0.0]},
         "artifacts": {
             kind: {"key": f"{kind}/1", "digest": digest(kind)} for kind in ("affinity", "partition", "features")
@@ -81,8 +84,24 @@ def write_ensemble(folder: Path, model: ModelConfig) -> dict[str, Any]:
         "git_sha": "c0ffee",
         "seed": 7,
     }
+    description["merged"] = {"mood": _merged(folder, description)}
     (folder / "ensemble.json").write_text(json.dumps(description))
     return description
+
+
+def _merged(folder: Path, description: dict[str, Any]) -> dict[str, Any]:
+    """The merged adapter of ``mood``, of rank 8 out of 16, so that something is lost."""
+    shares = coefficients(description, "mood")
+    parts = [Part(folder / "adapters" / name, share) for name, share in shares.items()]
+    lost = merge(parts, 8, folder / "adapters" / "merged-mood")
+    return {
+        "folder": "adapters/merged-mood",
+        "digest": digest("merged-mood"),
+        "rank": 8,
+        "lost": lost,
+        "disagreement": {"labels": 0.25, "kl": 0.1, "rows": 4},
+        "default": False,
+    }
 
 
 def _dataset(name: str, base: Base) -> dict[str, Any]:

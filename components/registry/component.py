@@ -1,10 +1,10 @@
-"""The KFP components of `open_run`, `changes`, `register`, `promote` and `close_run`."""
+"""The KFP components of `open_run`, `changes`, `register`, `promote` and `close_run`, and those of batch scoring."""
 
 from typing import List  # kfp reads annotations of its own
 
 from kfp import dsl
 
-from components.image import CPU
+from components.image import CPU, WORKER
 
 
 @dsl.component(base_image=CPU, packages_to_install=[], install_kfp_package=False)
@@ -37,6 +37,7 @@ def register(
     adapters: dsl.Input[List[dsl.Model]],
     boosters: dsl.Input[List[dsl.Model]],
     weights: dsl.Input[dsl.Artifact],
+    servable: dsl.Input[dsl.Model],
     evaluation: dsl.Input[dsl.Artifact],
 ) -> str:
     """Register the ensemble as a model version; returns its number and whether it is new."""
@@ -46,7 +47,8 @@ def register(
 
     before = [Path(part.path) for part in (datasets, start, estimates, groups)]
     fanned = [[Path(part.path) for part in parts] for parts in (adapters, boosters)]
-    return register(config, run_name, context, *before, *fanned, Path(weights.path), Path(evaluation.path))
+    after = [Path(part.path) for part in (weights, servable, evaluation)]
+    return register(config, run_name, context, *before, *fanned, *after)
 
 
 @dsl.component(base_image=CPU, packages_to_install=[], install_kfp_package=False)
@@ -63,3 +65,27 @@ def close_run(config: str, run_name: str, last: str) -> None:
     from components.registry.close_run import run
 
     run(config, run_name, last)
+
+
+@dsl.component(base_image=CPU, packages_to_install=[], install_kfp_package=False)
+def pin_version(config: str, job: str) -> str:
+    """The scoring job with the version's number in the place of an alias, which may move meanwhile."""
+    from components.registry.scoring import pinned
+
+    return pinned(config, job)
+
+
+@dsl.component(base_image=WORKER, packages_to_install=[], install_kfp_package=False)
+def score(config: str, job: str, shard: str) -> None:
+    """Score one shard of a file."""
+    from components.registry.scoring import score_shard
+
+    score_shard(config, job, shard)
+
+
+@dsl.component(base_image=CPU, packages_to_install=[], install_kfp_package=False)
+def gather(config: str, job: str) -> str:
+    """Put the shards' answers together; returns how many records were answered and refused."""
+    from components.registry.scoring import gather_shards
+
+    return gather_shards(config, job)

@@ -1,4 +1,4 @@
-"""Put the ensemble folder together: theta*, every group's adapter and boosters, weights and their description."""
+"""Put the ensemble folder together: adapters and boosters, merged ones, the router, weights and their description."""
 
 import json
 import shutil
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from components.artifacts import Artifact, git_sha
-from components.base_model import model_digest
+from components.base_model import PATTERNS, model_digest, model_folder
 from components.inputs import START, Prepared
 from components.label_tokens import known_label_tokens
 from components.step import Step
@@ -41,11 +41,14 @@ def write_ensemble(
             "quantization": config.model.quantization,
             "dtype": config.model.dtype,
             "max_length": config.model.max_length,
+            "folder": _bundle(step, folder) if config.registry.bundle_base else None,
         },
         "datasets": {name: _dataset(step, prepared, name) for name in prepared.names},
         "start": _copy(step.load(references, START), folder, START),
         "groups": [_group(step, references, f"group-{k}", members, runs, folder) for k, members in enumerate(groups)],
         "weights": {name: row["weights"] for name, row in weighed.facts["rows"].items()},
+        "merged": _merged(step, references, prepared, folder),
+        "router": _router(step, references, folder),
         "artifacts": {
             kind: {"key": references[label], "digest": step.load(references, label).digest}
             for kind, label in (
@@ -92,6 +95,42 @@ def _group(
             for label in boosters
         ],
     }
+
+
+def _bundle(step: Step, folder: Path) -> str:
+    source, target = model_folder(step.config.model), folder / "base"
+    target.mkdir()
+    for pattern in PATTERNS:
+        for path in source.glob(pattern):
+            shutil.copyfile(path, target / path.name)
+    return "base"
+
+
+def _merged(step: Step, references: Mapping[str, str], prepared: Prepared, folder: Path) -> dict[str, Any]:
+    """The merged adapters by dataset, and where each answers by default: where it rarely differs."""
+    described = {}
+    for name in prepared.names:
+        if f"merged/{name}" in references:
+            artifact = step.load(references, f"merged/{name}")
+            found = step.load(references, f"disagreement/{name}").facts
+            described[name] = {
+                **_copy(artifact, folder, f"merged-{name}"),
+                "rank": artifact.facts["rank"],
+                "lost": artifact.facts["lost"],
+                "disagreement": {key: found[key] for key in ("labels", "kl", "rows")},
+                "default": found["labels"] <= step.config.serving.max_disagreement,
+            }
+    return described
+
+
+def _router(step: Step, references: Mapping[str, str], folder: Path) -> dict[str, Any] | None:
+    if "router" not in references:
+        return None
+    artifact = step.load(references, "router")
+    (folder / "router").mkdir()
+    for file in artifact.manifest["files"]:
+        shutil.copyfile(artifact.folder / file, folder / "router" / file)
+    return {"folder": "router", "digest": artifact.digest, **artifact.facts}
 
 
 def _copy(artifact: Artifact, folder: Path, name: str) -> dict[str, str]:

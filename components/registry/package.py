@@ -72,12 +72,18 @@ def template_fields(description: Mapping[str, Any]) -> list[str]:
 
 
 def signature(description: Mapping[str, Any]) -> ModelSignature:
-    """``dataset`` is required, each field only by the datasets whose template names it."""
+    """Every column is optional: a field is needed by the datasets whose template names it, a dataset by no row."""
     fields = [ColSpec("string", name, required=False) for name in template_fields(description)]
     return ModelSignature(
-        inputs=Schema([ColSpec("string", "dataset"), *fields]),
-        outputs=Schema([ColSpec("string", "label"), ColSpec("double", "probability")]),
-        params=ParamSchema([ParamSpec("return_probabilities", "boolean", False)]),
+        inputs=Schema([ColSpec("string", "dataset", required=False), *fields]),
+        outputs=Schema([ColSpec("string", "label"), ColSpec("double", "probability"), ColSpec("string", "dataset")]),
+        params=ParamSchema(
+            [
+                ParamSpec("mode", "string", "auto"),
+                ParamSpec("batch_tokens", "integer", 8192),
+                ParamSpec("return_probabilities", "boolean", False),
+            ]
+        ),
     )
 
 

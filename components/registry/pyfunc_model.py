@@ -1,13 +1,15 @@
 """The registered model, as code: MLflow runs this file when it loads a version, so that nothing is unpickled.
 
-The base model is not in the version, only its id, revision and digest. ``LORALOOM_BASE_MODEL`` names a local folder
-with the same files, for servers without a way to the hub.
+The base model is in the version only where ``registry.bundle_base`` asked for it, else its id, revision and digest.
+``LORALOOM_BASE_MODEL`` names a local folder with the same files, for servers without a way to the hub.
 """
 
 import os
 from pathlib import Path
+from typing import Any
 
 import mlflow
+import numpy as np
 import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PythonModel, PythonModelContext
@@ -22,7 +24,8 @@ class EnsembleModel(PythonModel):
 
     def load_context(self, context: PythonModelContext) -> None:
         """Load base and adapters. Raises ``UserError`` where the base model is not the one trained on."""
-        from components.serving.predict import EnsemblePredictor, base_config
+        from components.serving.description import base_config
+        from components.serving.predict import EnsemblePredictor
 
         folder = Path(context.artifacts["ensemble"])
         model = None
@@ -30,41 +33,79 @@ class EnsembleModel(PythonModel):
             import json
 
             description = json.loads((folder / "ensemble.json").read_text())
-            model = base_config(description).model_copy(update={"id": local, "revision": None})
+            model = base_config(description, folder).model_copy(update={"id": local, "revision": None})
         self.predictor = EnsemblePredictor.load(folder, model)
 
     # No hints on the arguments: with one, MLflow replaces our signature and drops `params`.
     def predict(self, context, model_input, params=None) -> pd.DataFrame:  # type: ignore[no-untyped-def]
-        """Predict a frame of rows of one or several datasets.
+        """Predict a frame of rows of one or several datasets; all rows go through common batches.
+
+        Rows without a dataset are routed to the likeliest of those that take their fields.
 
         Returns:
-            A frame with the input's index and the columns ``label`` and ``probability``; with the parameter
-            ``return_probabilities`` also ``probabilities``, a mapping from label to probability.
+            A frame with the input's index and the columns ``label``, ``probability`` and ``dataset``; with the
+            parameter ``return_probabilities`` also ``probabilities``, a mapping from label to probability.
 
         Raises:
-            MlflowException: an unknown dataset or a missing field (INVALID_PARAMETER_VALUE, so a server answers 400).
+            MlflowException: an unknown dataset, a missing field or a bad parameter (INVALID_PARAMETER_VALUE, so a
+                server answers 400).
         """
+        settings = {"mode": "auto", "batch_tokens": 8192, "return_probabilities": False, **(params or {})}
         try:
-            parts = [self._one(name, rows) for name, rows in model_input.groupby("dataset", sort=False, dropna=False)]
+            answers = self._answers(model_input, settings)
         except UserError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from error
-        columns = ["label", "probability", "probabilities"]
-        answers = pd.concat(parts).loc[model_input.index] if parts else pd.DataFrame(columns=columns)
-        return answers if (params or {}).get("return_probabilities") else answers.drop(columns="probabilities")
+        answers.index = model_input.index
+        return answers if settings["return_probabilities"] else answers.drop(columns="probabilities")
 
-    def _one(self, dataset, rows):  # type: ignore[no-untyped-def]
-        fields = {name: rows[name].tolist() for name in rows.columns if name != "dataset" and rows[name].notna().any()}
-        probabilities = self.predictor.predict(dataset, fields)
+    def _answers(self, frame: pd.DataFrame, settings: dict[str, Any]) -> pd.DataFrame:
+        from components.serving.predict import Request
+
+        if settings["mode"] not in ("auto", "exact", "merged") or settings["batch_tokens"] < 1:
+            raise UserError("params: mode is auto, exact or merged, and batch_tokens at least 1")
+        frame = frame.reset_index(drop=True).assign(dataset=self._datasets(frame))
+        index = frame.index.groupby(frame["dataset"])
+        requests = [Request(name, _fields(frame.loc[rows])) for name, rows in index.items()]
+        found = self.predictor.predict_many(requests, settings["mode"], settings["batch_tokens"])
+        columns = ["label", "probability", "dataset", "probabilities"]
+        parts = [
+            self._told(name, probabilities, rows)
+            for (name, rows), probabilities in zip(index.items(), found, strict=True)
+        ]
+        return pd.concat(parts).sort_index() if parts else pd.DataFrame(columns=columns)
+
+    def _datasets(self, frame: pd.DataFrame) -> list[str]:
+        """The dataset of each row: the one it names, else the router's."""
+        named = frame["dataset"].tolist() if "dataset" in frame else [None] * len(frame)
+        datasets = [None if pd.isna(name) or name == "" else str(name) for name in named]
+        fields = frame.drop(columns="dataset", errors="ignore")
+        shapes: dict[tuple[str, ...], list[int]] = {}
+        for i, name in enumerate(datasets):
+            if name is None:
+                given = tuple(column for column in fields.columns if pd.notna(fields[column].iloc[i]))
+                shapes.setdefault(given, []).append(i)
+        for given, rows in shapes.items():
+            texts = {column: fields[column].iloc[rows].tolist() for column in given}
+            for i, name in zip(rows, self.predictor.route(texts), strict=True):
+                datasets[i] = name
+        return [str(name) for name in datasets]
+
+    def _told(self, dataset: str, probabilities: np.ndarray, rows: pd.Index) -> pd.DataFrame:
         labels = self.predictor.labels(dataset)
-        best = probabilities.argmax(axis=1)
         return pd.DataFrame(
             {
-                "label": [labels[i] for i in best],
+                "label": [labels[i] for i in probabilities.argmax(axis=1)],
                 "probability": probabilities.max(axis=1).astype(float),
+                "dataset": dataset,
                 "probabilities": [dict(zip(labels, row, strict=True)) for row in probabilities.astype(float).tolist()],
             },
-            index=rows.index,
+            index=rows,
         )
+
+
+def _fields(frame: pd.DataFrame) -> dict[str, list[Any]]:
+    """The columns that hold something for these rows."""
+    return {name: frame[name].tolist() for name in frame.columns if name != "dataset" and frame[name].notna().any()}
 
 
 mlflow.models.set_model(EnsembleModel())

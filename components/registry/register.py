@@ -11,6 +11,7 @@ from mlflow.entities.model_registry import ModelVersion
 from components import __version__
 from components.artifacts import canonical, digest_of
 from components.config import RegistryConfig
+from components.errors import UserError
 from components.model_versions import create_version, find_version
 from components.registry.aliases import CHALLENGER, CHAMPION, ROLLED_BACK, holder, move
 from components.registry.gate import Verdict
@@ -99,6 +100,10 @@ def version_tags(
             f"{prefix}.boosters": canonical([booster["digest"] for booster in group["boosters"]]),
         }
     tags |= {f"adapter.{name}.version": str(number) for name, number in adapters.items()}
+    for name, merged in description["merged"].items():
+        tags[f"merged.{name}"] = canonical({**merged["disagreement"], "default": merged["default"]})
+    if description["router"]:
+        tags["router.accuracy"] = f"{description['router']['accuracy']:.4f}"
     tags |= {f"adapter.{name}.digest": digest for name, digest in _others(description).items() if name in adapters}
     return tags | {f"metric.{name}": repr(float(value)) for name, value in metrics.items()}
 
@@ -152,6 +157,22 @@ def with_alias(client: MlflowClient, name: str, alias: str) -> Registered | None
     """The version of ``name`` with ``alias``, or None where model or alias do not exist."""
     found = holder(client, name, alias)
     return _registered(found, changed=False) if found is not None else None
+
+
+def version_number(client: MlflowClient, name: str, version: str) -> str:
+    """The number of a version given by number or by alias.
+
+    Raises:
+        UserError: no version has the alias.
+    """
+    if version.isdigit():
+        return version
+    found = with_alias(client, name, version)
+    if found is None:
+        raise UserError(
+            f"no version of {name} is the {version}", remedy="run the pipeline first, or give a version's number"
+        )
+    return found.version
 
 
 def fetch(client: MlflowClient, name: str, number: str, target: Path) -> Path:

@@ -28,6 +28,7 @@ def register(
     adapters: list[Path],
     boosters: list[Path],
     weights: Path,
+    servable: Path,
     evaluation: Path,
 ) -> str:
     """Register the ensemble with the alias ``challenger``, unless a version holds this very ensemble.
@@ -37,7 +38,7 @@ def register(
     """
     with Step("register", config, run_name) as step:
         prepared = read_datasets(step, read_references(datasets))
-        single = read_references([start, estimates, partition, weights, evaluation])
+        single = read_references([start, estimates, partition, weights, servable, evaluation])
         references = read_references(adapters) | read_references(boosters) | single
         groups: list[list[str]] = step.load(references, "partition").facts["groups"]
         client = tracking.connect(str(step.config.tracking.uri))

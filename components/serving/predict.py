@@ -1,37 +1,53 @@
-"""Exact prediction with an ensemble: every adapter that counts is run, and their logits are added up."""
+"""Prediction with an ensemble: exact, every adapter that counts in one batch, or with one merged adapter a dataset."""
 
 import json
 import string
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from scipy.special import softmax
 
 from components.config import ModelConfig
 from components.errors import UserError
-from components.language_model import Base, label_logits, load_adapters, load_base
+from components.examples import Examples
+from components.language_model import Base, load_adapters, load_base
 from components.prompts import encode
+from components.serving.description import adapter_folders, base_config, coefficients, merged_name
+from components.serving.mixed import BATCH_TOKENS, Item, adapter_logits
+from components.serving.router import joined, read_router, text_features
 
-# Rows of W sum to one only up to rounding; a remainder this small is not worth a forward pass of the start.
-NEGLIGIBLE = 1e-6
+Mode = Literal["auto", "exact", "merged"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """Rows of one dataset: field name -> N texts. Fields that the dataset's template does not name are ignored."""
+
+    dataset: str
+    fields: Mapping[str, Sequence[str]]
 
 
 class EnsemblePredictor:
     """An ensemble ready to predict. Calls from several threads take turns: the active adapter is state of the model.
+
+    Adapters of the default mode are loaded at once, others when a request first needs them.
 
     Attributes:
         description: the parsed ``ensemble.json``.
         base: the base model in use.
     """
 
-    def __init__(self, description: Mapping[str, Any], base: Base, folders: Mapping[str, Path]) -> None:
-        self.description = description
-        self.base = base
-        used = {name for dataset in self._classified() for name in coefficients(description, dataset)}
-        self._model = load_adapters(base, {name: folders[name] for name in sorted(used)}) if used else base.model
+    def __init__(self, description: Mapping[str, Any], base: Base, folder: Path) -> None:
+        self.description, self.base = description, base
+        self._folders = {name: folder / path for name, path in adapter_folders(description).items()}
+        used = sorted({name for dataset in self.datasets for name in self.plan(dataset)}) or ["start"]
+        self._model = load_adapters(base, {name: self._folders[name] for name in used})
+        routed = description.get("router")
+        self._router = read_router(folder / routed["folder"], routed["datasets"]) if routed else None
         self._turn = threading.Lock()
 
     @classmethod
@@ -39,14 +55,14 @@ class EnsemblePredictor:
         """Load an ensemble folder.
 
         Args:
-            model: the base model to use instead of the one the ensemble names (a local copy, another device); its
-                files must be the same.
+            model: the base model to use instead of the one that is bundled or named (a local copy, another device);
+                its files must be the same.
 
         Raises:
             UserError: the base cannot be loaded, or is not the one the adapters were trained on.
         """
         description = json.loads((folder / "ensemble.json").read_text())
-        base = load_base(model or base_config(description))
+        base = load_base(model or base_config(description, folder))
         expected = description["base"]["digest"]
         if base.digest != expected:
             raise UserError(
@@ -54,38 +70,89 @@ class EnsemblePredictor:
                 f"{base.digest[:12]}..., the ensemble's is {expected[:12]}...",
                 remedy=f"use {description['base']['id']} at revision {description['base']['revision']}",
             )
-        return cls(description, base, {name: folder / path for name, path in adapter_folders(description).items()})
+        return cls(description, base, folder)
+
+    @property
+    def datasets(self) -> list[str]:
+        """The datasets it has labels for."""
+        return [name for name, settings in self.description["datasets"].items() if not settings["completion"]]
 
     def labels(self, dataset: str) -> list[str]:
         """The labels of ``dataset``, in the order of the probabilities."""
         return list(self._dataset(dataset)["labels"])
 
-    def predict(self, dataset: str, fields: Mapping[str, Sequence[str]]) -> np.ndarray:
-        """Label probabilities, float32 [N, C].
+    def fields(self, dataset: str) -> list[str]:
+        """The fields that the template of ``dataset`` names, in its order."""
+        template = self._dataset(dataset)["template"]
+        return list(dict.fromkeys(name for _, name, _, _ in string.Formatter().parse(template) if name))
 
-        Args:
-            dataset: whose template, labels and weights to use.
-            fields: field name -> N texts; fields that the template does not name are ignored.
+    def plan(self, dataset: str, mode: Mode = "auto") -> dict[str, float]:
+        """The adapters whose logits are added up for ``dataset``, and what each is multiplied with.
+
+        ``merged`` is one adapter. ``auto`` is merged where its measured disagreement allows, else exact.
+        """
+        merged = self.description.get("merged", {}).get(dataset)
+        if merged and (mode == "merged" or (mode == "auto" and merged["default"])):
+            return {merged_name(dataset): 1.0}
+        return coefficients(self.description, dataset)
+
+    def predict(self, dataset: str, fields: Mapping[str, Sequence[str]], mode: Mode = "auto") -> np.ndarray:
+        """Label probabilities of N rows of one dataset, float32 [N, C]; see :meth:`predict_many`."""
+        return self.predict_many([Request(dataset, fields)], mode)[0]
+
+    def predict_many(
+        self, requests: Sequence[Request], mode: Mode = "auto", batch_tokens: int = BATCH_TOKENS
+    ) -> list[np.ndarray]:
+        """Label probabilities of each request, float32 [N, C], all rows and adapters in common batches.
 
         Raises:
             UserError: an unknown or a completion dataset, a field is missing or not text, or lengths differ.
         """
-        settings = self._dataset(dataset)
-        chosen = _checked(dataset, settings["template"], fields)
-        tokens = settings["label_token_ids"]
-        rows = len(next(iter(chosen.values())))
-        if rows == 0:
-            return np.zeros((0, len(tokens)), np.float32)
-        encoded = encode(settings["template"], chosen, self.base.tokenizer, self.description["base"]["max_length"])
-        logits = np.zeros((rows, len(tokens)))
+        items: list[Item] = []
+        shares: list[tuple[int, int, float]] = []
+        for number, request in enumerate(requests):
+            examples = self._examples(request)
+            for adapter, coefficient in self.plan(request.dataset, mode).items():
+                items += [Item(examples, row, adapter) for row in range(len(examples))]
+                shares += [(number, row, coefficient) for row in range(len(examples))]
         with self._turn:
-            for name, coefficient in coefficients(self.description, dataset).items():
-                self._model.set_adapter(name)
-                logits += coefficient * label_logits(self._model, self.base, encoded.ids, tokens)
-        return softmax(logits, axis=1).astype(np.float32)
+            self._load({item.adapter for item in items})
+            logits = adapter_logits(self._model, self.base, items, batch_tokens)
+        totals = [np.zeros((_rows(request), len(self.labels(request.dataset)))) for request in requests]
+        for (number, row, coefficient), found in zip(shares, logits, strict=True):
+            totals[number][row] += coefficient * found
+        return [softmax(total, axis=1).astype(np.float32) for total in totals]
 
-    def _classified(self) -> list[str]:
-        return [name for name, settings in self.description["datasets"].items() if not settings["completion"]]
+    def route(self, fields: Mapping[str, Sequence[str]]) -> list[str]:
+        """The dataset that each of N rows seems to belong to, of those whose template's fields are all given.
+
+        Raises:
+            UserError: the ensemble has no router, or no dataset takes these fields.
+        """
+        if self._router is None:
+            raise UserError(
+                "a row names no dataset, and this ensemble has no router",
+                remedy=f"name one of: {', '.join(self.datasets)}",
+            )
+        allowed = [name for name in self._router.names if set(self.fields(name)) <= set(fields)]
+        if not allowed:
+            raise UserError(f"no dataset takes the fields {', '.join(sorted(fields))}", remedy="name a dataset")
+        with self._turn:
+            features = text_features(self.base, joined(fields), self.description["base"]["max_length"])
+        return self._router.route(features, allowed)
+
+    def _load(self, adapters: set[str]) -> None:
+        for name in sorted(adapters - set(self._model.peft_config)):
+            self._model.load_adapter(self._folders[name], adapter_name=name)
+            self._model.eval()
+
+    def _examples(self, request: Request) -> Examples:
+        settings = self._dataset(request.dataset)
+        chosen = _checked(request, self.fields(request.dataset))
+        limit = self.description["base"]["max_length"]
+        ids = encode(settings["template"], chosen, self.base.tokenizer, limit).ids
+        nothing = np.zeros(len(ids), np.int64)
+        return Examples(nothing, ids, nothing, settings["label_token_ids"])
 
     def _dataset(self, name: str) -> Mapping[str, Any]:
         known = self.description["datasets"]
@@ -99,45 +166,13 @@ class EnsemblePredictor:
         return known[name]
 
 
-def base_config(description: Mapping[str, Any]) -> ModelConfig:
-    """The base model that an ensemble names, on whatever device there is."""
-    base = description["base"]
-    return ModelConfig(**{key: base[key] for key in ("id", "revision", "quantization", "dtype", "max_length")})
+def _rows(request: Request) -> int:
+    return len(next(iter(request.fields.values())))
 
 
-def adapter_folders(description: Mapping[str, Any]) -> dict[str, str]:
-    """Adapter name -> folder within the ensemble: ``start``, every group, every group's boosters."""
-    folders = {"start": description["start"]["folder"]}
-    for group in description["groups"]:
-        folders[group["name"]] = group["folder"]
-        for i, booster in enumerate(group["boosters"]):
-            folders[_booster(group["name"], i)] = booster["folder"]
-    return folders
-
-
-def coefficients(description: Mapping[str, Any], dataset: str) -> dict[str, float]:
-    """What each adapter's logits are multiplied with for ``dataset``; adapters that don't count are left out.
-
-    With W the dataset's row of weights and ``z_g = z_k + sum_b eta_b (z_b - z*)`` a group with its boosters,
-    ``F = z* + sum_k W_k (z_g - z*)`` is linear in the adapters' logits. The coefficients sum to one, and the start's
-    vanishes where W does sum to one and no booster counts.
-    """
-    amounts: dict[str, float] = {}
-    for weight, group in zip(description["weights"][dataset], description["groups"], strict=True):
-        amounts[group["name"]] = weight
-        for i, booster in enumerate(group["boosters"]):
-            amounts[_booster(group["name"], i)] = weight * booster["eta"]
-    amounts["start"] = 1.0 - sum(amounts.values())
-    return {name: amount for name, amount in amounts.items() if abs(amount) > NEGLIGIBLE}
-
-
-def _booster(group: str, index: int) -> str:
-    return f"{group}-booster-{index}"
-
-
-def _checked(dataset: str, template: str, fields: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+def _checked(request: Request, needed: Sequence[str]) -> dict[str, list[str]]:
     """The fields that the template names, complete, of text and of one length."""
-    needed = list(dict.fromkeys(name for _, name, _, _ in string.Formatter().parse(template) if name))
+    dataset, fields = request.dataset, request.fields
     missing = [name for name in needed if name not in fields]
     if missing:
         raise UserError(
@@ -153,6 +188,6 @@ def _checked(dataset: str, template: str, fields: Mapping[str, Sequence[str]]) -
     }
     if wrong:
         raise UserError(f"{dataset}: some fields hold no text", problems=tuple(sorted(wrong)[:10]))
-    if len({len(texts) for texts in chosen.values()}) > 1:
+    if len({len(texts) for texts in fields.values()}) > 1:
         raise UserError(f"{dataset}: the fields have different numbers of rows")
     return chosen

@@ -80,16 +80,9 @@ def lineage(
     with reported(debug):
         config = read_config(config_file)
         from components.registry.lineage import lineage as walk_back
-        from components.registry.register import with_alias
+        from components.registry.register import version_number
         from components.tracking import connect
 
         client = connect(str(resolved(config, root or default_root(config)).tracking.uri))
-        number = version
-        if not version.isdigit():
-            found = with_alias(client, config.name, version)
-            if found is None:
-                raise UserError(
-                    f"no version of {config.name} is the {version}", remedy=f"loraloom run -c {config_file}"
-                )
-            number = found.version
+        number = version_number(client, config.name, version)
         typer.echo(json.dumps(walk_back(client, config.name, number), indent=1))

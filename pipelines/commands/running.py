@@ -132,6 +132,7 @@ def _steps(config: RunConfig) -> list[tuple[str, str]]:
         ("train", f"one adapter a group, {config.training.epochs} epochs at most; baselines: {baselines}"),
         ("boost", f"{boosting.steps} {boosting.method} boosters a group where they help" if boosting.steps else "off"),
         ("weigh", "weights from validation logits"),
+        ("servable", "merged adapters, how far they are from the ensemble" + ", a router" * config.serving.router),
         ("evaluate", "test results, intervals, costs, report"),
         ("register", "a new version, alias challenger"),
         ("promote", "by hand" if config.registry.promote == "manual" else "to champion, if it is no worse anywhere"),

@@ -31,7 +31,7 @@ from tests.e2e.runs import Project, Records, Run
 
 GROUPS = [["film", "food"], ["mirror", "reverse"]]  # those that answer alike
 PLAN = "open_run prepare warm_start extract estimate partition".split()
-STEPS = [*PLAN, *"changes train boost weigh evaluate register promote close_run".split()]
+STEPS = [*PLAN, *"changes train boost weigh servable evaluate register promote close_run".split()]
 NEW_TEST_ROWS = 6
 
 

@@ -23,9 +23,11 @@ REST = {
     "train-all": {"open-run", "prepare", "warm-start", "partition"},
     "boost-all": {"open-run", "prepare", "warm-start", "extract-all", "partition", "train-all"},
     "weigh": {"prepare", "extract-all", "partition", "train-all", "boost-all"},
+    "servable": {"prepare", "warm-start", "extract-all", "partition", "train-all", "boost-all", "weigh"},
     "evaluate": {"open-run", "prepare", "extract-all", "partition", "train-all", "boost-all", "weigh"},
     "register": {
-        "open-run", "prepare", "warm-start", "estimate", "partition", "train-all", "boost-all", "weigh", "evaluate",
+        "open-run", "prepare", "warm-start", "estimate", "partition", "train-all", "boost-all", "weigh", "servable",
+        "evaluate",
     },
     "promote": {"open-run", "register"},
 }  # fmt: skip

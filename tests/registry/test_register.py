@@ -124,7 +124,7 @@ def test_the_loaded_model_predicts_what_the_ensemble_does(local, folder, model):
     assert [column.name for column in loaded.metadata.signature.inputs] == ["dataset", "text", "text_pair"]
     frame = rows()
     answers = loaded.predict(frame)
-    assert answers.columns.tolist() == ["label", "probability"] and answers.index.tolist() == [10, 11, 12]
+    assert answers.columns.tolist() == ["label", "probability", "dataset"] and answers.index.tolist() == [10, 11, 12]
     full = loaded.predict(frame, params={"return_probabilities": True})
     ours = EnsemblePredictor.load(folder, model)
     pair = ours.predict("pair", {"text": ["a cat", "rain"], "text_pair": ["an animal", "sun"]})
@@ -216,7 +216,7 @@ def test_the_verdict_moves_the_champion(client, registered):
 def test_fetch_brings_the_ensemble_folder(client, registered, folder, tmp_path):
     fetched = register.fetch(client, "desk", registered.version, tmp_path)
     assert (fetched / "ensemble.json").read_text() == (folder / "ensemble.json").read_text()
-    assert sorted(path.name for path in (fetched / "adapters").iterdir()) == sorted(ADAPTERS)
+    assert sorted(path.name for path in (fetched / "adapters").iterdir()) == sorted([*ADAPTERS, "merged-mood"])
 
 
 def test_from_a_version_back_to_everything(client, folder):

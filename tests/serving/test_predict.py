@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 from peft import PeftModel
+from scipy.special import softmax
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from components.errors import UserError
-from components.serving.predict import EnsemblePredictor, coefficients
+from components.serving.description import coefficients
+from components.serving.predict import EnsemblePredictor, Request
 from tests.tiny_ensemble import ADAPTERS, LABELS, TEMPLATES, write_base, write_ensemble
 
 FIELDS = {
@@ -42,18 +44,21 @@ def description(folder):
     return json.loads((folder / "ensemble.json").read_text())
 
 
-def slow_probabilities(folder, model, description, dataset, fields):
-    """One row and one adapter at a time, whole vocabulary, no shared code."""
+def slow_logits(folder, model, description, dataset, fields, adapter):
+    """One row at a time, whole vocabulary, no shared code."""
     tokenizer = AutoTokenizer.from_pretrained(model.id)
     tokens = description["datasets"][dataset]["label_token_ids"]
     rows = [dict(zip(fields, row, strict=True)) for row in zip(*fields.values(), strict=True)]
-    z = {}
-    for name in ADAPTERS:
-        base = AutoModelForCausalLM.from_pretrained(model.id, dtype=torch.float32)
-        adapted = PeftModel.from_pretrained(base, folder / "adapters" / name).eval()
-        with torch.inference_mode():
-            prompts = [tokenizer(TEMPLATES[dataset].format(**row), return_tensors="pt")["input_ids"] for row in rows]
-            z[name] = np.array([adapted(input_ids=ids).logits[0, -1, tokens].tolist() for ids in prompts])
+    base = AutoModelForCausalLM.from_pretrained(model.id, dtype=torch.float32)
+    adapted = PeftModel.from_pretrained(base, folder / "adapters" / adapter).eval()
+    with torch.inference_mode():
+        prompts = [tokenizer(TEMPLATES[dataset].format(**row), return_tensors="pt")["input_ids"] for row in rows]
+        return np.array([adapted(input_ids=ids).logits[0, -1, tokens].tolist() for ids in prompts])
+
+
+def slow_probabilities(folder, model, description, dataset, fields):
+    """The formula, one adapter at a time."""
+    z = {name: slow_logits(folder, model, description, dataset, fields, name) for name in ADAPTERS}
     w = description["weights"][dataset]
     boosted = z["group-0"] + 0.5 * (z["group-0-booster-0"] - z["start"])
     total = z["start"] + w[0] * (boosted - z["start"]) + w[1] * (z["group-1"] - z["start"])
@@ -68,6 +73,38 @@ def test_equals_the_formula(folder, model, predictor, description, dataset):
     assert found.shape == (len(FIELDS[dataset]["text"]), len(LABELS[dataset])) and found.dtype == np.float32
     np.testing.assert_allclose(found, expected, atol=2e-5)
     assert np.ptp(expected, axis=0).max() > 0.01, "the rows differ, or the comparison says little"
+
+
+def test_rows_of_several_datasets_share_batches(predictor):
+    alone = [predictor.predict(name, fields) for name, fields in FIELDS.items()]
+    requests = [Request(name, fields) for name, fields in FIELDS.items()]
+    for tokens in (1, 64, 8192):
+        together = predictor.predict_many(requests, batch_tokens=tokens)
+        for found, expected in zip(together, alone, strict=True):
+            np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_a_merged_adapter_answers_where_it_may(folder, model, description, tmp_path):
+    loaded = EnsemblePredictor.load(folder, model)
+    assert loaded.plan("mood", "merged") == {"merged-mood": 1.0}
+    assert loaded.plan("mood") == coefficients(description, "mood"), "it is not the default"
+    assert loaded.plan("pair", "merged") == {"group-1": 1.0}, "a single adapter needs no merging"
+    merged = loaded.predict("mood", FIELDS["mood"], "merged")
+    plain = slow_logits(folder, model, description, "mood", FIELDS["mood"], "merged-mood")
+    np.testing.assert_allclose(merged, softmax(plain, axis=1), atol=2e-5)
+    assert np.abs(merged - loaded.predict("mood", FIELDS["mood"], "exact")).max() > 0.01
+    shutil.copytree(folder, tmp_path / "allowed")
+    description["merged"]["mood"]["default"] = True
+    (tmp_path / "allowed" / "ensemble.json").write_text(json.dumps(description))
+    default = EnsemblePredictor.load(tmp_path / "allowed", model)
+    np.testing.assert_allclose(default.predict("mood", FIELDS["mood"]), merged, atol=1e-6)
+
+
+def test_adapters_that_the_default_does_not_need_wait(folder, model):
+    loaded = EnsemblePredictor.load(folder, model)
+    assert "merged-mood" not in loaded._model.peft_config
+    loaded.predict("mood", FIELDS["mood"], "merged")
+    assert "merged-mood" in loaded._model.peft_config
 
 
 def test_only_adapters_that_count_are_run(description):

@@ -1,0 +1,1 @@
+"""What serving an ensemble costs next to serving one adapter."""

@@ -1,0 +1,124 @@
+"""The version that an alias names, re-read while it serves.
+
+MLflow's scoring server asks a model for two things, ``metadata`` and ``predict``. This one passes both on to whatever
+version the alias names now. A new version is loaded beside the old one and takes over between two batches: calls that
+are under way end on the version they began with, and none is dropped. For the time of loading there are two base
+models in memory.
+"""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import mlflow
+import pandas as pd
+from mlflow.exceptions import MlflowException
+
+from components.artifacts import canonical
+from components.errors import UserError
+from components.registry.register import with_alias
+from components.serving.batcher import Batcher
+from components.serving.metrics import ServingMetrics
+from components.tracking import MlflowClient
+
+MOST_ROWS = 256  # in one batch
+
+
+@dataclass(frozen=True)
+class _Version:
+    number: str
+    model: Any
+    datasets: list[str]
+
+
+@dataclass(frozen=True)
+class _Call:
+    frame: pd.DataFrame
+    params: dict[str, Any] | None
+
+
+class LiveModel:
+    """A pyfunc model that follows an alias, and answers concurrent calls in common batches.
+
+    Raises:
+        UserError: no version has the alias.
+    """
+
+    def __init__(self, client: MlflowClient, name: str, alias: str, metrics: ServingMetrics) -> None:
+        self._client, self.name, self.alias, self.metrics = client, name, alias, metrics
+        self._changing = threading.Lock()
+        self._current = self._load(self._number())
+        self._batcher: Batcher[_Call, pd.DataFrame] = Batcher(self._answer, lambda call: len(call.frame), MOST_ROWS)
+
+    @property
+    def version(self) -> str:
+        """The number of the version that serves."""
+        return self._current.number
+
+    @property
+    def metadata(self) -> Any:
+        """MLflow's description of the version that serves."""
+        return self._current.model.metadata
+
+    def predict(self, data: Any, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """Answer a frame of rows.
+
+        Raises:
+            MlflowException: the rows cannot be answered (a 4xx), by the rules of the registered model.
+        """
+        if not isinstance(data, pd.DataFrame):
+            raise MlflowException.invalid_parameter_value("rows are expected: dataframe_split or dataframe_records")
+        try:
+            answers = self._batcher(_Call(data.reset_index(drop=True), params))
+        except Exception:
+            named = data["dataset"].tolist() if "dataset" in data else [None] * len(data)
+            self.metrics.refused(named, self._current.datasets)
+            raise
+        self.metrics.answered(answers["dataset"].tolist())
+        return answers
+
+    def refresh(self) -> bool:
+        """Look whether the alias has moved, and follow it. True where a new version took over."""
+        with self._changing:
+            number = self._number()
+            if number == self._current.number:
+                return False
+            self._current = self._load(number)
+            return True
+
+    def close(self) -> None:
+        """Answer what is queued, then end."""
+        self._batcher.close()
+
+    def _number(self) -> str:
+        found = with_alias(self._client, self.name, self.alias)
+        if found is None:
+            raise UserError(
+                f"no version of {self.name} is the {self.alias}",
+                remedy="run the pipeline, or `loraloom promote` a version; `loraloom serve --alias challenger` "
+                "serves the newest",
+            )
+        return found.version
+
+    def _load(self, number: str) -> _Version:
+        mlflow.set_tracking_uri(self._client.tracking_uri)
+        model = mlflow.pyfunc.load_model(f"models:/{self.name}/{number}")
+        self.metrics.version.set(float(number))
+        return _Version(number, model, model.unwrap_python_model().predictor.datasets)
+
+    def _answer(self, calls: Sequence[_Call]) -> list[pd.DataFrame]:
+        """Calls with the same parameters go through the model together."""
+        model, answers = self._current.model, dict[int, pd.DataFrame]()
+        alike: dict[str, list[int]] = {}
+        for i, call in enumerate(calls):
+            alike.setdefault(canonical(call.params or {}), []).append(i)
+        for places in alike.values():
+            frame = pd.concat([calls[i].frame for i in places], ignore_index=True)
+            found = model.predict(frame, params=calls[places[0]].params)
+            self.metrics.batch.observe(len(frame))
+            start = 0
+            for i in places:
+                answers[i] = found.iloc[start : start + len(calls[i].frame)].reset_index(drop=True)
+                start += len(calls[i].frame)
+        return [answers[i] for i in range(len(calls))]

@@ -1,0 +1,104 @@
+"""Exported folders, loaded with plain transformers and peft, against the ensemble's own answers."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from peft import PeftModel
+from scipy.special import softmax
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from components.config import ModelConfig
+from components.errors import UserError
+from components.serving.export import export, merge_into_base
+from components.serving.predict import EnsemblePredictor
+from tests.tiny_ensemble import LABELS, TEMPLATES, write_base, write_ensemble
+
+FIELDS = {"mood": {"text": "so glad"}, "pair": {"text": "a cat", "text_pair": "an animal"}}
+RESULTS = {"mood": {"ensemble": {"accuracy": {"value": 0.75, "low": 0.5, "high": 0.9}}}}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> ModelConfig:
+    return write_base(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, model: ModelConfig) -> Path:
+    folder = tmp_path_factory.mktemp("ensemble")
+    write_ensemble(folder, model)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> Path:
+    target = tmp_path_factory.mktemp("exported")
+    adapters = export(folder, target, "3", RESULTS)
+    assert adapters == {name: target / "datasets" / name for name in ("mood", "pair", "story")}
+    return target
+
+
+def plain_answer(base: AutoModelForCausalLM, folder: Path, model: ModelConfig, dataset: str) -> np.ndarray:
+    """Probabilities [C] by nothing of ours."""
+    tokenizer = AutoTokenizer.from_pretrained(model.id)
+    prompt = tokenizer(TEMPLATES[dataset].format(**FIELDS[dataset]), return_tensors="pt")
+    tokens = json.loads((folder / "ensemble.json").read_text())["datasets"][dataset]["label_token_ids"]
+    with torch.inference_mode():
+        return softmax(base(**prompt).logits[0, -1, tokens].double().numpy())
+
+
+@pytest.mark.parametrize("dataset", ["mood", "pair"])
+def test_plain_peft_gives_the_same_answers(exported: Path, folder: Path, model: ModelConfig, dataset: str) -> None:
+    base = AutoModelForCausalLM.from_pretrained(model.id, dtype=torch.float32)
+    adapted = PeftModel.from_pretrained(base, exported / "datasets" / dataset).eval()
+    ours = EnsemblePredictor.load(folder, model)
+    fields = {name: [text] for name, text in FIELDS[dataset].items()}
+    expected = ours.predict(dataset, fields, "merged")[0]
+    np.testing.assert_allclose(plain_answer(adapted, folder, model, dataset), expected, atol=2e-5)
+
+
+def test_every_adapter_of_the_ensemble_loads_with_plain_peft(exported: Path, model: ModelConfig) -> None:
+    folders = sorted((exported / "ensemble" / "adapters").iterdir())
+    assert [path.name for path in folders] == ["group-0", "group-0-booster-0", "group-1", "merged-mood", "start"]
+    for path in folders:
+        base = AutoModelForCausalLM.from_pretrained(model.id, dtype=torch.float32)
+        loaded = PeftModel.from_pretrained(base, path)
+        assert any(weight.abs().sum() > 0 for name, weight in loaded.named_parameters() if "lora_B" in name)
+
+
+def test_merged_into_the_base_it_is_a_plain_model(folder: Path, model: ModelConfig, tmp_path: Path) -> None:
+    merge_into_base(folder, "pair", tmp_path / "full")
+    whole = AutoModelForCausalLM.from_pretrained(tmp_path / "full", dtype=torch.float32).eval()
+    ours = EnsemblePredictor.load(folder, model)
+    expected = ours.predict("pair", {name: [text] for name, text in FIELDS["pair"].items()})[0]
+    np.testing.assert_allclose(plain_answer(whole, folder, model, "pair"), expected, atol=2e-5)
+    assert AutoTokenizer.from_pretrained(tmp_path / "full")("so glad")["input_ids"]
+    with pytest.raises(UserError, match="no dataset 'weather'"):
+        merge_into_base(folder, "weather", tmp_path / "none")
+
+
+def test_the_card_says_what_the_adapter_is(exported: Path, model: ModelConfig) -> None:
+    text = (exported / "datasets" / "mood" / "README.md").read_text()
+    _, front, body = text.split("---\n", 2)
+    header = yaml.safe_load(front)
+    assert header["base_model"] == model.id and header["library_name"] == "peft" and header["license"] == "other"
+    assert "25.0 % of 4 validation labels differ" in body
+    assert "+0.700 group-0" in body and "mood, story" in body
+    assert "| ensemble | 0.7500 [0.5000, 0.9000] |" in body
+    for label in LABELS["mood"]:
+        assert f"| {label} |" in body
+    assert "Test results" not in (exported / "datasets" / "pair" / "README.md").read_text()
+
+
+def test_the_readme_has_the_command_for_vllm(exported: Path) -> None:
+    text = (exported / "README.md").read_text()
+    assert "--max-lora-rank 8" in text
+    assert "--lora-modules mood=datasets/mood pair=datasets/pair story=datasets/story" in text
+
+
+def test_nothing_is_overwritten(exported: Path, folder: Path) -> None:
+    with pytest.raises(UserError, match="is not empty"):
+        export(folder, exported, "4", {})
