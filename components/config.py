@@ -8,18 +8,10 @@ milliseconds, before anything heavy is loaded.
 import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
-Positive = Annotated[int, Field(gt=0)]
-Share = Annotated[float, Field(gt=0, le=1)]
-EnvironmentVariable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
-
-
-class Section(BaseModel):
-    """A part of the config: unknown keys are errors, values never change after reading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+from components.cluster_config import ClusterConfig, ImagesConfig, ScheduleConfig, Step, StepResources
+from components.section import Name, Positive, Section, Share
 
 
 class ModelConfig(Section):
@@ -149,7 +141,7 @@ class BoostingConfig(Section):
 class EnsembleConfig(Section):
     """Weights, baselines and evaluation."""
 
-    baselines: list[Literal["multitask", "per_dataset"]] = ["multitask"]
+    baselines: list[Literal["multitask", "per_dataset"]] = Field(["multitask"])
     bootstrap: Positive = 1000
 
 
@@ -213,69 +205,6 @@ class StorageConfig(Section):
     kms_key: str | None = None
 
 
-class ImagesConfig(Section):
-    """Container images of the steps: ``<registry>/loraloom/worker:<tag>`` and ``.../cpu:<tag>``."""
-
-    registry: str | None = None
-    tag: str | None = Field(None, description="Default: loraloom's version.")
-    pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
-    pull_secrets: list[str] = Field([], description="Names of Kubernetes secrets for a private registry.")
-
-
-class Toleration(Section):
-    """A taint that a step's pod may live with, as Kubernetes writes it."""
-
-    key: str | None = None
-    operator: Literal["Equal", "Exists"] = "Equal"
-    value: str | None = None
-    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
-
-
-class StepResources(Section):
-    """What one step asks of a cluster, in Kubernetes' notation; cpu and memory are request and limit alike."""
-
-    cpu: str | None = None
-    memory: str | None = None
-    gpus: int = Field(0, ge=0)
-    gpu_type: str = Field("nvidia.com/gpu", description="The resource that the cluster offers GPUs as.")
-    node_selector: dict[str, str] = {}
-    tolerations: list[Toleration] = []
-    shm: str | None = Field(None, description="Size of /dev/shm, which counts as memory; null: the cluster's 64 MB.")
-    timeout: Positive | None = Field(None, description="Seconds an attempt may take, waiting for a node included.")
-    retries: int = Field(0, ge=0, le=20, description="Attempts after the first; each goes on from what is stored.")
-    backoff: Positive = Field(60, description="Seconds before the first retry; doubles each time, up to an hour.")
-    nodes: Positive = Field(1, description="Machines that train one adapter together, each with `gpus`; `train` only.")
-    sharding: Literal["ddp", "fsdp"] = Field(
-        "ddp", description="ddp: each GPU holds the whole base; fsdp: a share of its layers. `train` only."
-    )
-
-
-class ClusterConfig(Section):
-    """Kubeflow Pipelines, and what all pods have in common."""
-
-    endpoint: str | None = Field(None, description="Address of the API. Default: KF_PIPELINES_ENDPOINT.")
-    namespace: str | None = Field(None, description="Where runs live on an installation for several users.")
-    experiment: str | None = Field(None, description="Default: the run's name.")
-    service_account: str | None = Field(None, description="Default: that of Kubeflow Pipelines.")
-    ca_bundle: str | None = Field(None, description="Certificates to check the endpoint with.")
-    secrets: dict[str, dict[EnvironmentVariable, str]] = Field(
-        {}, description="Kubernetes secret -> environment variable of the steps -> key in the secret."
-    )
-    labels: dict[str, str] = Field({}, description="Labels of the pods, beside loraloom's own.")
-
-
-class ScheduleConfig(Section):
-    """When the cluster retrains by itself."""
-
-    cron: str = Field(description="Five fields, or six with seconds first; UTC unless the cluster is set otherwise.")
-
-
-Step = Literal[
-    "open_run", "prepare", "warm_start", "extract", "estimate", "partition",
-    "train", "boost", "weigh", "servable", "evaluate", "register", "promote", "close_run",
-]  # fmt: skip
-
-
 class RunConfig(Section):
     """Everything a run needs to know. Only ``model`` and ``datasets`` have no default."""
 
@@ -298,7 +227,7 @@ class RunConfig(Section):
     tracking: TrackingConfig = TrackingConfig()
     storage: StorageConfig = StorageConfig()
     images: ImagesConfig = ImagesConfig()
-    resources: dict[Step, StepResources] = {}
+    resources: dict[Step, StepResources] = Field({})
     cluster: ClusterConfig = ClusterConfig()
     schedule: ScheduleConfig | None = None
 

@@ -70,6 +70,12 @@ def share(batch: Sequence[Row], rank: int, size: int) -> list[WeightedRow]:
     return mine or [(*batch[0], 0.0)]
 
 
+def leave_unwrapped(model: Any) -> None:
+    """Have accelerate take the model as it is; with several processes it would wrap it to average gradients itself."""
+    if size() > 1:
+        model._is_accelerate_prepared = True
+
+
 def average_gradients(model: torch.nn.Module) -> None:
     """Replace the gradients of what is trained by their mean over the processes."""
     if size() == 1:
@@ -111,4 +117,5 @@ def shard_base(model: PeftModel) -> None:
 def _layers(backbone: torch.nn.Module) -> list[torch.nn.Module]:
     """The layers of a transformer: the longest list of modules right inside it."""
     lists = [module for module in backbone.children() if isinstance(module, torch.nn.ModuleList)]
-    return list(max(lists, key=len))
+    longest: torch.nn.ModuleList = max(lists, key=len)
+    return list(longest)

@@ -2,7 +2,8 @@
 
 import re
 
-from components.config import ImagesConfig, RunConfig
+from components.cluster_config import ImagesConfig
+from components.config import RunConfig
 
 USER = 1000  # as the images have it
 SCRATCH = "/tmp"  # noqa: S108  the one folder a step writes to; a volume, so that the root file system may be read-only

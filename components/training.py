@@ -105,8 +105,7 @@ def fit(
     # Rounded down: rounded up, the last epoch would end without its evaluation and could never be the best.
     steps_per_epoch = max(1, int(len(order) / max(1.0, recipe.epochs)))
     set_seed(recipe.seed)
-    if parallel.size() > 1:
-        model._is_accelerate_prepared = True  # not to be wrapped: gradients are averaged in training_step
+    parallel.leave_unwrapped(model)
     if shard_base:
         parallel.shard_base(model)
     with parallel.shared_folder() as folder:
@@ -127,12 +126,17 @@ def fit(
         trainer.train(resume_from_checkpoint=checkpoints.restore())
         checkpoints.clear()
         model.eval()
-        padded = [(len(batch), max(lengths[d][i] for d, i in batch)) for batch in order[: trainer.state.global_step]]
-        return Fitted(
-            _curve(trainer.state.log_history, steps_per_epoch),
-            sum(rows * longest for rows, longest in padded),
-            sum(rows * longest**2 for rows, longest in padded),
-        )
+        return _fitted(trainer, lengths, steps_per_epoch)
+
+
+def _fitted(trainer: "_MarginTrainer", lengths: list[list[int]], steps_per_epoch: int) -> Fitted:
+    seen = trainer.order[: trainer.state.global_step]
+    padded = [(len(batch), max(lengths[d][i] for d, i in batch)) for batch in seen]
+    return Fitted(
+        _curve(trainer.state.log_history, steps_per_epoch),
+        sum(rows * longest for rows, longest in padded),
+        sum(rows * longest**2 for rows, longest in padded),
+    )
 
 
 class _Rows(Dataset[tuple[Material, int, float]]):

@@ -15,7 +15,8 @@ import yaml
 from kfp import compiler, dsl
 from kfp.components import load_component_from_text
 
-from components.config import RunConfig, StepResources
+from components.cluster_config import StepResources
+from components.config import RunConfig
 from components.config_transport import pack
 from components.errors import UserError
 from pipelines.ensemble import ensemble_pipeline
@@ -44,6 +45,8 @@ def compile_pipeline(config: RunConfig, output: Path) -> None:
     _set_parameters(spec, pack(config))
     pods = {label: pod(step, config, asked[label]) for label, step in steps.items()}
     platform = {"platforms": {"kubernetes": {"deploymentSpec": {"executors": pods}}}}
+    if config.cluster.service_account:
+        header += f"# Service account: {config.cluster.service_account} (a run is given it when it is created)\n"
     text = header + yaml.safe_dump_all([spec, platform])
     load_component_from_text(text)  # what kfp cannot read again must not leave this place
     output.write_text(text, encoding="utf-8")
@@ -60,9 +63,9 @@ def check_cluster(config: RunConfig) -> None:
 
 
 def _problems(config: RunConfig) -> Iterator[str]:
-    if config.storage.uri is None:
+    if not (config.storage.uri or "").startswith("s3://"):
         yield "storage.uri: pods share no folder; name a bucket, s3://bucket/prefix"
-    if config.tracking.uri is None:
+    if (config.tracking.uri or "sqlite:").startswith("sqlite:"):
         yield "tracking.uri: pods share no folder; name an MLflow server"
     for step, asked in config.resources.items():
         if asked.gpus and step not in GPU_STEPS:

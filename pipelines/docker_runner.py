@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components import events
-from components.config import ImagesConfig, RunConfig
+from components.cluster_config import ImagesConfig
+from components.config import RunConfig
 from components.errors import UserError
 from components.object_store import LocalStore, open_store
 from pipelines.local import GPUS
@@ -24,12 +25,18 @@ if TYPE_CHECKING:
     from kfp import local
 
 LABEL = "loraloom.root"  # on every container: the root folder of its run
-
 SQLITE = "sqlite:///"
-PASSED = ("AWS_", "MLFLOW_", "HF_", "OMP_", "MKL_", "TOKENIZERS_")  # how variables begin that steps may see
-PASSED_TOO = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", events.VARIABLE)
+PASSED = ("AWS_", "MLFLOW_", "OMP_", "MKL_")  # how variables begin that steps may see
+PASSED_TOO = (
+    *("HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE", events.VARIABLE),
+    *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
+)
 # Variables that name a file on this machine: the file is mounted where it is.
-FILES = ("AWS_CA_BUNDLE", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_WEB_IDENTITY_TOKEN_FILE")
+FILES = (
+    *("AWS_CA_BUNDLE", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_WEB_IDENTITY_TOKEN_FILE"),
+    *("MLFLOW_TRACKING_SERVER_CERT_PATH", "MLFLOW_TRACKING_CLIENT_CERT_PATH"),
+)
+GOING = (404, 409)  # the engine's words for a container that is gone, or going
 
 
 @contextmanager
@@ -153,8 +160,14 @@ def _require(client: "docker.DockerClient", images: list[str]) -> None:
 
 
 def _remove_containers(client: "docker.DockerClient", root: Path) -> None:
-    for container in client.containers.list(all=True, filters={"label": f"{LABEL}={root}"}):
-        container.remove(force=True)
+    import docker
+
+    for container in client.containers.list(all=True, filters={"label": f"{LABEL}={root}"}, ignore_removed=True):
+        try:
+            container.remove(force=True)
+        except docker.errors.APIError as error:
+            if error.status_code not in GOING:
+                raise
 
 
 def _environment(root: Path) -> dict[str, str]:

@@ -18,7 +18,7 @@ import urllib3
 from kfp.client.set_volume_credentials import ServiceAccountTokenVolumeCredentials
 from kfp_server_api import ApiException
 
-from components.config import ClusterConfig
+from components.cluster_config import ClusterConfig
 from components.errors import UserError
 
 ENDPOINT, TOKEN, TOKEN_FILE = "KF_PIPELINES_ENDPOINT", "KF_PIPELINES_TOKEN", "KF_PIPELINES_SA_TOKEN_PATH"

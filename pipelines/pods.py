@@ -15,7 +15,8 @@ from typing import Any
 from google.protobuf.json_format import MessageToDict
 from kfp.kubernetes import kubernetes_executor_config_pb2 as kubernetes
 
-from components.config import ImagesConfig, RunConfig, StepResources
+from components.cluster_config import ImagesConfig, StepResources
+from components.config import RunConfig
 from components.pod import ENVIRONMENT, SCRATCH, USER, image, labels
 
 LONGEST_BACKOFF = 3600  # seconds

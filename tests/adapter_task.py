@@ -12,7 +12,8 @@ from components.adapters.launch import train_in_processes
 from components.adapters.task import Task, collect
 from components.adapters.train import inputs_of
 from components.artifacts import digest_of, publish
-from components.config import ModelConfig, StepResources, TrackingConfig, TrainingConfig
+from components.cluster_config import StepResources
+from components.config import ModelConfig, TrackingConfig, TrainingConfig
 from components.inputs import read_datasets
 from components.language_model import attach_adapter, load_base, save_adapter
 from components.object_store import LocalStore

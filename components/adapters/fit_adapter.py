@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from components import parallel
-from components.config import StepResources
+from components.cluster_config import StepResources
 from components.inputs import Prepared
 from components.language_model import save_adapter
 from components.on_demand import OnDemand

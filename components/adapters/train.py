@@ -8,7 +8,7 @@ from components.adapter_log import record_adapter
 from components.adapters.task import Task, collect, delivered, discard
 from components.artifacts import Artifact, digest_of, file_digest
 from components.base_model import model_inputs
-from components.config import StepResources
+from components.cluster_config import StepResources
 from components.inputs import START, Prepared, outputs_digest, read_datasets
 from components.label_logits import obtain_logits
 from components.sampling import feature_index

@@ -8,7 +8,8 @@ the shape that the Pod Security Standard `restricted` asks for.
 from typing import Any
 
 from components.adapters.task import Task
-from components.config import RunConfig, StepResources
+from components.cluster_config import StepResources
+from components.config import RunConfig
 from components.image import WORKER
 from components.pod import ENVIRONMENT, SCRATCH, USER, image, label, labels
 

@@ -13,6 +13,7 @@ zero and is not computed.
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -58,7 +59,7 @@ def projected_gradients(
     waiting = list(length_batches(examples.ids, batch_tokens))
     while waiting:
         index = waiting[0]
-        found = _unless_out_of_memory(lambda rows=index: _batch(model, base, layers, examples, rows, projection))
+        found = _unless_out_of_memory(partial(_batch, model, base, layers, examples, index, projection))
         if found is None:
             batch_tokens = _halved(examples, index, batch_tokens)
             say(f"out of memory at {len(index)} rows of {len(examples.ids[index[0]])} tokens: {batch_tokens} a batch")

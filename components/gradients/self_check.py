@@ -62,10 +62,12 @@ def compare_gradients(model: PeftModel, base: Base, rows: Sequence[tuple[Example
 
 def _single(model: PeftModel, base: Base, row: tuple[Examples, int], names: list[str]) -> dict[str, torch.Tensor]:
     """One row's gradients by autograd, by the names that :func:`captured` uses, flat."""
-    weights = {}
+    weights: dict[str, torch.Tensor] = {}
     for name, layer in lora_layers(model).items():
         pair = {f"{name}.A": layer.lora_A, f"{name}.B": layer.lora_B}
-        weights |= {key: part[model.active_adapter].weight for key, part in pair.items() if key in names}
+        weights |= {
+            key: part[model.active_adapter].get_parameter("weight") for key, part in pair.items() if key in names
+        }
     batch = collate([row]).to(base.device)
     h = margins(answer_logits(model, batch), batch.label).sum()
     found = torch.autograd.grad(h, list(weights.values()))

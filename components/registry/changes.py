@@ -34,7 +34,7 @@ def run(config: str, run_name: str, context: str, datasets: Path) -> str:
         client = tracking.connect(str(step.config.tracking.uri))
         found = find_version(client, step.config.name, TAG, made_from)
         step.facts = {"made_from": made_from, "changed": True}
-        if found is None or not is_judged(client, step.config.name, found.version, step.config.registry):
+        if found is None or not is_judged(client, step.config.name, str(found.version), step.config.registry):
             return "yes"
         verdict = f"{found.tags['gate.decision']} ({found.tags['gate.reason']})"
         reason = f"nothing changed since version {found.version} was made; it was {verdict}"

@@ -9,7 +9,10 @@ from kubeflow_trainer_api.models import TrainerV1alpha1TrainJob
 from components import __version__
 from components.adapters.task import Task
 from components.adapters.train_job import train_job
+from components.cluster_config import ImagesConfig, StepResources
 from components.config import RunConfig
+from components.image import WORKER
+from pipelines.pods import equip
 
 SETTINGS: dict[str, Any] = {
     "name": "desk",
@@ -99,3 +102,17 @@ def test_without_gpus_a_machine_has_one_process() -> None:
     trainer = manifest(gpus=0)["spec"]["trainer"]
     assert trainer["numProcPerNode"] == 1
     assert "nvidia.com/gpu" not in trainer["resourcesPerNode"]["limits"]
+
+
+def test_the_step_itself_takes_one_gpu() -> None:
+    """It waits, and computes logits afterwards."""
+    for nodes, expected in ((1, "8"), (2, "1")):
+        container: dict[str, Any] = {"image": WORKER}
+        equip(container, ImagesConfig(), StepResources(gpus=8, nodes=nodes))
+        assert container["resources"]["accelerator"]["resourceCount"] == expected
+
+
+@pytest.mark.parametrize("asked", [{"nodes": 2}, {"sharding": "fsdp"}])
+def test_other_steps_have_no_processes_to_share_work(asked: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="only train runs in several processes"):
+        RunConfig.model_validate(SETTINGS | {"resources": {"boost": asked}})

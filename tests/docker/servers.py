@@ -42,7 +42,7 @@ def _answer(image: str, options: list[str], arguments: list[str], path: str, bod
     try:
         deadline = time.monotonic() + SECONDS_TO_HEALTH
         while (state := sh("docker", "inspect", "--format", "{{.State.Health.Status}}", container)) != "healthy":
-            if time.monotonic() > deadline or state == "unhealthy":
+            if time.monotonic() > deadline:
                 raise AssertionError(f"{image} is {state}: {sh('docker', 'logs', '--tail', '30', container)}")
             time.sleep(1)
         address = sh("docker", "port", container, str(port)).splitlines()[0]

@@ -24,24 +24,32 @@ from tests.listener import Listener, listening
 from tests.tiny_ensemble import write_base
 
 GROUPS = [["film", "food"], ["mirror", "reverse"]]
-LATE = {"calm", "loud", "neat", "dull"}  # words that training rows do not have at first; most test rows of `film` do
-LATE_TEST_ROWS, ADDED, NEW_TEST_ROWS = 12, 6, 4
+# Rows of a kind that `film` is tested on but not trained on at first: the exclamation counts, the adjective says the
+# opposite.
+LATE_TEST_ROWS, ADDED, NEW_TEST_ROWS = 10, 8, 4
 Summary = dict[str, Any]
 
 
-def rows(name: str, first: int, *, late: bool) -> list[dict[str, str]]:
-    return [row for row in sentences(name, first) if (row["text"].split()[0] in LATE) == late]
+def late_rows(count: int) -> list[dict[str, str]]:
+    usual = list(sentences("film", 10_000))
+    pairs = zip(usual[::2], usual[1::2], strict=True)  # the same sentence with a good and with a bad word
+    turned = {"good": "wow", "bad": "meh"}
+    rows = [
+        {"text": f"{turned[one['label']]} {other['text']}", "label": one["label"]}
+        for pair in pairs
+        for one, other in (pair, reversed(pair))
+    ]
+    return rows[:count]
 
 
 def write_project(folder: Path) -> Path:
     write_base(folder / "model")
     for number, name in enumerate(LABELS):
         (folder / name).mkdir()
-        early, late = rows(name, 100 * number, late=False), rows(name, 100 * number, late=True)
+        usual = list(sentences(name, 100 * number))
         for part, count in PARTS.items():
-            few = LATE_TEST_ROWS if part == "test" and name == "film" else 0
-            chunk = [early.pop() for _ in range(min(count - few, len(early)))]
-            write_rows(folder / name / f"{part}.jsonl", chunk + [late.pop() for _ in range(count - len(chunk))])
+            late = late_rows(LATE_TEST_ROWS) if (part, name) == ("test", "film") else []
+            write_rows(folder / name / f"{part}.jsonl", late + [usual.pop() for _ in range(count - len(late))])
     config = settings()
     config["gradients"]["samples_per_dataset"] = 12
     config["training"] = {"epochs": 4, "learning_rate": 0.02}
@@ -124,11 +132,10 @@ def regated(history: History, same: Summary) -> Summary:
 
 @pytest.fixture(scope="module")
 def grown(history: History, regated: Summary) -> Summary:
-    """New rows for `film`: a few to learn from, with words it did not know, and a few to be tested on."""
-    folder = history.config.parent / "film"
-    late = rows("film", 10_000, late=True)
-    write_rows(folder / "train.jsonl", late[:ADDED])
-    write_rows(folder / "test.jsonl", late[ADDED : ADDED + NEW_TEST_ROWS])
+    """New rows of that kind for `film`: a few to learn from, and a few more to be tested on."""
+    late = late_rows(LATE_TEST_ROWS + ADDED + NEW_TEST_ROWS)[LATE_TEST_ROWS:]
+    write_rows(history.config.parent / "film" / "train.jsonl", late[:ADDED])
+    write_rows(history.config.parent / "film" / "test.jsonl", late[ADDED:])
     return history.run()
 
 

@@ -145,12 +145,12 @@ def database(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     shutil.rmtree(folder)
 
 
-def run_job(manifests: list[Manifest], name: str, work: Path) -> None:
+def run_job(manifests: list[Manifest], name: str, folder: Path) -> None:
     """Run a CronJob's containers one after the other: their commands, with its volumes' paths replaced by folders."""
     (pod,) = (pod for pod in pods(manifests) if pod.owner == f"CronJob/{name}")
     for container in pod.containers:
         command = [
-            part.replace("/work/", f"{work}/").replace("/scripts/", f"{INFRA}/base/") for part in container["command"]
+            part.replace("/dump/", f"{folder}/").replace("/scripts/", f"{INFRA}/base/") for part in container["command"]
         ]
         command = [part.replace("$(PGDATABASE)", os.environ["PGDATABASE"]) for part in command]
         if command[0] == "python":

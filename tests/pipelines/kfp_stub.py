@@ -55,9 +55,10 @@ class Refused(Exception):
 
 @dataclass
 class KfpStub:
-    """The server's state, and what was asked of it."""
+    """The server's state, and what was asked of it; ``storage`` are the settings of the bucket beside it."""
 
     url: str = ""
+    storage: Thing = field(default_factory=dict)
     token: str | None = None
     multi_user: bool = False
     requests: list[Request] = field(default_factory=list)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 import yaml
 from kfp import compiler
@@ -46,6 +47,15 @@ def plain(tmp_path: Path) -> dict[str, Any]:
     """The graph as kfp compiles it."""
     compiler.Compiler().compile(ensemble_pipeline, str(tmp_path / "plain.yaml"))
     return yaml.safe_load((tmp_path / "plain.yaml").read_text())
+
+
+def bucket(endpoint: str, name: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The settings of a store in a bucket of this name, which is made."""
+    for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(variable, "test")
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1").create_bucket(Bucket=name)
+    return {"uri": f"s3://{name}/prefix", "endpoint_url": endpoint}
 
 
 def containers(spec: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -129,9 +139,9 @@ def test_a_run_is_named_after_kfps_id(tmp_path: Path) -> None:
     }
 
 
-def test_a_large_config_travels_by_reference(tmp_path: Path) -> None:
+def test_a_large_config_travels_by_reference(tmp_path: Path, endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
     entry = {"name": "a", "path": "s3://data/a", "labels": [f"label number {i}" for i in range(3000)]}
-    settings = {"datasets": [entry], "storage": {"uri": str(tmp_path / "store")}}
+    settings = {"datasets": [entry], "storage": bucket(endpoint, "large", monkeypatch)}
     default = compiled(tmp_path, **settings)[0]["root"]["inputDefinitions"]["parameters"]["config"]["defaultValue"]
     assert len(default) < 1000
     assert unpack(default) == RunConfig.model_validate(SETTINGS | settings)
@@ -144,12 +154,21 @@ def test_kfp_reads_it_back(tmp_path: Path) -> None:
     assert set(component.platform_spec.platforms["kubernetes"].deployment_spec.executors) == {
         f"exec-{step}" for step in STEPS
     }
-    head = (tmp_path / "pipeline.yaml").read_text().splitlines()[:3]
+    head = [line for line in (tmp_path / "pipeline.yaml").read_text().splitlines() if line.startswith("#")]
     assert [line.split(":")[0] for line in head] == ["# PIPELINE DEFINITION", "# Name", "# Description"]
 
 
-def test_what_cannot_run_on_a_cluster_is_told_at_once(tmp_path: Path) -> None:
-    wrong = {"storage": {}, "tracking": {}, "resources": {"prepare": {"gpus": 1}, "weigh": {"gpus": 1}}}
+def test_the_service_account_is_named_for_whoever_creates_the_run(tmp_path: Path) -> None:
+    compiled(tmp_path, cluster={"service_account": "loraloom-pipeline"})
+    assert "\n# Service account: loraloom-pipeline " in (tmp_path / "pipeline.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    "here",
+    [{"storage": {}, "tracking": {}}, {"storage": {"uri": "/data"}, "tracking": {"uri": "sqlite:////data/m.db"}}],
+)
+def test_what_cannot_run_on_a_cluster_is_told_at_once(tmp_path: Path, here: dict[str, Any]) -> None:
+    wrong = {**here, "resources": {"prepare": {"gpus": 1}, "weigh": {"gpus": 1}}}
     with pytest.raises(UserError) as caught:
         compiled(tmp_path, **wrong)
     assert [problem.split(":")[0] for problem in caught.value.problems] == [

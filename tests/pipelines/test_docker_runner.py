@@ -9,7 +9,8 @@ from kfp import local
 from kfp.local import docker_task_handler
 from kfp.local.status import Status
 
-from components.config import ImagesConfig, RunConfig, StorageConfig, TrackingConfig
+from components.cluster_config import ImagesConfig
+from components.config import RunConfig, StorageConfig, TrackingConfig
 from components.errors import UserError
 from pipelines.docker_runner import FILES, _environment, _read, _written, address, containers, run_container, runner
 

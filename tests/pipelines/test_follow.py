@@ -8,7 +8,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from components.config import ClusterConfig
+from components.cluster_config import ClusterConfig
 from components.errors import UserError
 from components.events import as_line
 from pipelines import follow as following

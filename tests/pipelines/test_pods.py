@@ -7,7 +7,8 @@ import pytest
 import yaml
 from kfp import compiler, dsl, kubernetes
 
-from components.config import ImagesConfig, RunConfig, StepResources
+from components.cluster_config import ImagesConfig, StepResources
+from components.config import RunConfig
 from components.image import CPU, WORKER
 from pipelines.pods import equip, image, pod, retry_policy
 from tests.pipelines.test_cluster import SETTINGS, compiled, containers, pods

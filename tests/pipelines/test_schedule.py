@@ -8,13 +8,15 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from components.config import RunConfig, ScheduleConfig
+from components.cluster_config import ScheduleConfig
+from components.config import RunConfig
 from components.config_transport import unpack
 from components.errors import UserError
 from pipelines.cli import app
 from pipelines.kfp_api import Unanswered, connect
 from pipelines.schedule import recurring_runs, schedule
 from tests.pipelines.kfp_stub import KfpStub, kfp_stub
+from tests.pipelines.test_cluster import bucket
 from tests.pipelines.test_submit import config_of, settings
 
 
@@ -25,9 +27,10 @@ def server() -> Iterator[KfpStub]:
 
 
 @pytest.fixture
-def stub(server: KfpStub, monkeypatch: pytest.MonkeyPatch) -> KfpStub:
+def stub(server: KfpStub, endpoint: str, monkeypatch: pytest.MonkeyPatch) -> KfpStub:
     for name in ("KF_PIPELINES_ENDPOINT", "KF_PIPELINES_UI_ENDPOINT", "KF_PIPELINES_TOKEN"):
         monkeypatch.delenv(name, raising=False)
+    server.storage = bucket(endpoint, "schedules", monkeypatch)
     server.recurringruns.clear()
     server.requests.clear()
     return server

@@ -9,27 +9,31 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from components.config import ClusterConfig, RunConfig
+from components.cluster_config import ClusterConfig
+from components.config import RunConfig
 from components.config_transport import unpack
 from components.errors import UserError
+from components.object_store import open_store
 from pipelines import kfp_api
 from pipelines.cli import app
 from pipelines.kfp_api import Unanswered, connect
 from pipelines.submit import submit
 from tests.pipelines.kfp_stub import KfpStub, kfp_stub
+from tests.pipelines.test_cluster import bucket
 
 
 @pytest.fixture
-def stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[KfpStub]:
+def stub(monkeypatch: pytest.MonkeyPatch, endpoint: str, tmp_path: Path) -> Iterator[KfpStub]:
     for name in ("KF_PIPELINES_ENDPOINT", "KF_PIPELINES_UI_ENDPOINT", "KF_PIPELINES_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.delenv("KF_PIPELINES_SA_TOKEN_PATH", raising=False)
     with kfp_stub() as stub:
+        stub.storage = bucket(endpoint, tmp_path.name.replace("_", "-").lower()[:60].rstrip("-"), monkeypatch)
         yield stub
 
 
 def settings(stub: KfpStub, folder: Path, **cluster: Any) -> dict[str, Any]:
-    """A config whose dataset lies on this machine, in a file beside the store."""
+    """A config whose dataset lies on this machine, in a file of the folder."""
     data = folder / "mood.jsonl"
     if not data.exists():
         data.write_text('{"text": "fine", "label": "good"}\n')
@@ -37,7 +41,7 @@ def settings(stub: KfpStub, folder: Path, **cluster: Any) -> dict[str, Any]:
         "name": "desk_2",
         "model": {"id": "org/model"},
         "datasets": [{"name": "mood", "path": str(data)}],
-        "storage": {"uri": str(folder / "store")},
+        "storage": stub.storage,
         "tracking": {"uri": "http://mlflow:5000"},
         "cluster": {"endpoint": stub.url, **cluster},
         "schedule": {"cron": "0 3 * * SUN"},
@@ -81,9 +85,10 @@ def test_the_pipeline_refers_to_staged_data(stub: KfpStub, tmp_path: Path) -> No
     submitted(config_of(stub, tmp_path))
     spec = next(yaml.safe_load_all(stub.versions[0]["text"]))
     sent = unpack(spec["root"]["inputDefinitions"]["parameters"]["config"]["defaultValue"])
-    path = Path(str(sent.datasets[0].path))
-    assert path.is_relative_to(tmp_path / "store" / "staged")
-    assert path.read_text() == (tmp_path / "mood.jsonl").read_text()
+    store = open_store(sent.storage, Path())
+    key = str(sent.datasets[0].path).removeprefix(f"{sent.storage.uri}/")
+    assert key.startswith("staged/")
+    assert store.read(key).decode() == (tmp_path / "mood.jsonl").read_text()
 
 
 def test_the_same_again_is_followed_rather_than_run_twice(stub: KfpStub, tmp_path: Path) -> None:
@@ -149,7 +154,7 @@ def test_what_cannot_work_is_told_before_anything_is_uploaded(stub: KfpStub, tmp
     config = RunConfig.model_validate(settings(stub, tmp_path) | {"tracking": {}})
     with pytest.raises(UserError, match="cannot run on a cluster"):
         submitted(config)
-    assert not (tmp_path / "store").exists()
+    assert list(open_store(config.storage, Path()).keys("")) == []
     assert [request.path for request in stub.requests] == ["healthz", "healthz"]
 
 
