@@ -10,14 +10,15 @@ a key once is read there ever after. That needs no lock, and no more of a store 
 """
 
 import errno
+import functools
 import hashlib
 import json
 import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -27,7 +28,7 @@ from components import __version__
 from components.errors import UserError
 from components.object_store import LocalStore, ObjectStore
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"
 LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "numpy")
 
@@ -97,7 +98,11 @@ def publish(
     Returns:
         What stands under the key then: where another process was first with the same work, that one's result.
     """
-    return load(store, put(store, kind, inputs, write, key=key))
+    key = key or key_of(kind, inputs)
+    with _made(store, kind, inputs, write, key) as (manifest, folder):
+        if not isinstance(store, LocalStore):
+            _rename(folder, _cache() / manifest["digest"])  # spares bringing it back
+    return load(store, key)
 
 
 def put(
@@ -108,16 +113,23 @@ def put(
     *,
     key: str = "",
 ) -> str:
-    """As :func:`publish`, without bringing back a copy; returns the key."""
+    """As :func:`publish`, without a copy on this machine (``write`` may put links there); returns the key."""
     key = key or key_of(kind, inputs)
+    with _made(store, kind, inputs, write, key):
+        return key
+
+
+@contextmanager
+def _made(
+    store: ObjectStore, kind: str, inputs: Mapping[str, Any], write: Callable[[Path], Mapping[str, Any]], key: str
+) -> Iterator[tuple[dict[str, Any], Path]]:
+    """Make and upload an artifact; yields its manifest and the temporary folder with its files."""
     with tempfile.TemporaryDirectory(prefix="loraloom-") as temporary:
         folder = Path(temporary) / "files"
         folder.mkdir()
         manifest = _describe(kind, inputs, write, folder)
         _upload(store, key, manifest, folder)
-        if not isinstance(store, LocalStore):
-            _rename(folder, _cache() / manifest["digest"])  # spares bringing it back
-    return key
+        yield manifest, folder
 
 
 def find(store: ObjectStore, key: str) -> Artifact | None:
@@ -193,25 +205,39 @@ def _upload(store: ObjectStore, key: str, manifest: Mapping[str, Any], folder: P
     store.create(f"{key}/{MANIFEST}", json.dumps(manifest, indent=1, sort_keys=True).encode())
 
 
+def files_key(store: ObjectStore, key: str) -> str:
+    """The key below which a finished artifact's files stand, for whoever reads them without :func:`load`."""
+    return _files(key, json.loads(store.read(f"{key}/{MANIFEST}")))
+
+
 def _files(key: str, manifest: Mapping[str, Any]) -> str:
     """The key's subfolder that holds the files. Those of early artifacts lie beside the manifest."""
     return f"{key}/{manifest.get('folder', '')}".rstrip("/")
 
 
+@functools.cache
 def git_sha() -> str:
-    """The commit this code is at: from the image's environment, else from git, else 'unknown'."""
-    import subprocess
-
+    """The commit this code is at: from the image's environment, else from its own git, else 'unknown'."""
     if sha := os.environ.get("LORALOOM_GIT_SHA"):
         return sha
-    asked = subprocess.run(
-        ["git", "rev-parse", "HEAD"],  # noqa: S607 - the user's own git
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return asked.stdout.strip() or "unknown"
+    source = Path(__file__).resolve().parents[1]
+    # Installed somewhere inside another repository, that one's commit would say nothing of this code.
+    ours = _git(source, "rev-parse", "--show-toplevel") == str(source)
+    return (_git(source, "rev-parse", "HEAD") if ours else "") or "unknown"
+
+
+def _git(folder: Path, *words: str) -> str:
+    """What git answers, '' where there is no git or no repository."""
+    import subprocess
+
+    try:
+        asked = subprocess.run(  # noqa: S603 - fixed words
+            ["git", *words],  # noqa: S607 - the user's own git
+            cwd=folder, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    except OSError:
+        return ""
+    return asked.stdout.strip()
 
 
 def _cache() -> Path:

@@ -42,8 +42,7 @@ def model_folder(model: ModelConfig) -> Path:
 def model_files(model: ModelConfig) -> list[Path]:
     """The files that loading needs, by name; with the model's own code where the config lets it run."""
     folder = model_folder(model)
-    patterns = (*PATTERNS, "*.py") if model.trust_remote_code else PATTERNS
-    return sorted({path for pattern in patterns for path in folder.glob(pattern)})
+    return sorted({path for pattern in _patterns(model) for path in folder.glob(pattern)})
 
 
 def model_digest(model: ModelConfig) -> str:
@@ -79,7 +78,7 @@ def model_inputs(model: ModelConfig) -> dict[str, object]:
 
 def _staged(model: ModelConfig) -> tuple[ObjectStore, str, str]:
     """Where a staged model is: the store, the artifact's key in it, and the model's folder in the artifact."""
-    above, key, folder = model.id.rstrip("/").rsplit("/", 2)
+    above, key, _, folder = model.id.rstrip("/").rsplit("/", 3)
     storage = model.storage or StorageConfig()
     return open_store(storage.model_copy(update={"uri": above}), Path()), key, folder
 
@@ -105,12 +104,17 @@ def _staged_digests(model: ModelConfig) -> dict[str, str]:
     return {name.removeprefix(f"{folder}/"): entry["sha256"] for name, entry in files.items()}
 
 
+def _patterns(model: ModelConfig) -> list[str]:
+    """Which files loading needs; with the model's own code where the config lets it run."""
+    return [*PATTERNS, "*.py"] if model.trust_remote_code else list(PATTERNS)
+
+
 def _snapshot(model: ModelConfig) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(model.id, revision=model.revision, allow_patterns=list(PATTERNS)))
+        return Path(snapshot_download(model.id, revision=model.revision, allow_patterns=_patterns(model)))
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise UserError(
             f"model.id: {model.id!r} is neither a local folder nor a hub model in reach ({type(error).__name__})",

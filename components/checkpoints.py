@@ -65,4 +65,5 @@ class Checkpoints(TrainerCallback):
                 self.store.delete(key)
         if parallel.first_on_node():
             for path in self.folder.glob("checkpoint-*"):
-                shutil.rmtree(path)
+                # Machines that share their temporary folder all come here; whatever stays goes with the folder.
+                shutil.rmtree(path, ignore_errors=True)

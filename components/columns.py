@@ -13,6 +13,8 @@ import torch
 
 # How much of the slope may be left, uphill, behind a step.
 OVERSHOOT = 0.5
+# Where all rows are right beyond float32's range the gradient is exactly 0; a column like that stays where it is.
+_TINY = torch.finfo(torch.float32).tiny
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ class Columns:
         previous, before = self.gradient, _dot(self.gradient, self.steepest)
         self._step()
         self.steepest = -self.gradient / (self.blocks.curvature + self.lam[:, None])
-        beta = _dot(self.gradient - previous, self.steepest) / before
+        beta = _dot(self.gradient - previous, self.steepest) / before.clamp(max=-_TINY)
         self.direction = beta.clamp(min=0)[:, None] * self.direction + self.steepest
 
     def _step(self) -> None:
@@ -132,7 +134,7 @@ class Columns:
             torch.addcmul(slope, slope, slope, value=-1).mul_(change).mul_(change)
             for slope, change in zip(self.slope, along, strict=True)
         ]
-        step = -before / (self.lam * _dot(self.direction, self.direction) + self._mean(bent))
+        step = -before / (self.lam * _dot(self.direction, self.direction) + self._mean(bent)).clamp(min=_TINY)
         start = self.w, self.odds
         self._move(*start, along, step)
         overshot = _dot(self.gradient, self.direction) > -OVERSHOOT * before

@@ -167,7 +167,8 @@ class ServingConfig(Section):
 class DriftConfig(Section):
     """How far a dataset may move from what the champion was made of before a run warns."""
 
-    features: float = Field(0.5, gt=0, description="Shift of the mean gradient, in standard deviations of the rows.")
+    features: float = Field(0.3, gt=0, description="Shift of the mean gradient, in standard deviations of the rows.")
+    margin: float = Field(0.5, gt=0, description="Shift of the mean margin at theta*, likewise.")
     labels: float = Field(0.1, gt=0, le=1, description="Share of rows that would need another label.")
 
 

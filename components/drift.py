@@ -1,16 +1,18 @@
-"""How far datasets have moved since the champion was made: their features, and the shares of their labels.
+"""How far datasets have moved since the champion was made: features, margins, and the shares of labels.
 
-*Features.* A row is known by its projected gradient at theta*, which sees the text and, through the sign of the margin,
-the label. Two sets of rows, n now and n' then, are compared by
+*Features.* A row is known by its projected gradient at theta*. Two sets of rows, n now and n' then, are compared by
 
     shift^2 = (|m - m'|^2 - tr S / n - tr S' / n') / ((tr S + tr S') / 2)
 
-with means m, m' and covariances S, S': the distance of the means in standard deviations of a row, less what drawing
-n and n' rows adds by chance (rows that both hold add less, so the shift errs low). The numerator is the unbiased
+with means m, m' and covariances S, S': the distance of the means in standard deviations of a row, less what drawing n
+and n' rows adds by chance (rows that both hold add less, so the shift errs low). The numerator is the unbiased
 estimate of the squared maximum mean discrepancy with the linear kernel (Gretton et al., 2012, equation 3). It is blind
 to another spread around the same mean, which a Gaussian kernel would see; but the mean gradient is what the surrogate
 sums and what a first step of training follows, so this is the shift that changes adapters. Gradients at different
 theta* cannot be compared.
+
+*Margin.* The same for one number, the log-odds of the correct answer at theta*. Other labels on the same texts show
+here: gradients of balanced classes nearly cancel in the mean, whichever way round the labels are.
 
 *Labels.* Total variation, half the sum of the absolute differences of the shares: the share of rows that would need
 another label to get from one to the other.
@@ -69,7 +71,7 @@ def measure(
         features, labels: of today's datasets.
 
     Returns:
-        Name -> ``features`` and ``labels``; None where there is nothing to compare: another theta* or projection,
+        Name -> ``features``, ``margin`` and ``labels``; None where nothing compares: another theta* or projection,
         features that were tidied away, a completion dataset's labels.
     """
     known, shares = champion.facts.get("features", {}), champion.facts.get("label_shares", {})
@@ -77,9 +79,8 @@ def measure(
     for name, artifact in features.items():
         if name in known:
             before = find(store, known[name])
-            comparable = before is not None and all(artifact.inputs[key] == before.inputs[key] for key in COMPARABLE)
             found[name] = {
-                "features": feature_shift(_rows(artifact), _rows(before)) if before and comparable else None,
+                **_moved(artifact, before),
                 "labels": label_shift(labels[name], shares[name]) if labels[name] and shares[name] else None,
             }
     return found
@@ -87,7 +88,7 @@ def measure(
 
 def warnings(settings: DriftConfig, drift: Mapping[str, Mapping[str, float | None]]) -> dict[str, list[str]]:
     """Name -> what has moved beyond its threshold, in words; only datasets that have."""
-    limits = {"features": settings.features, "labels": settings.labels}
+    limits = settings.model_dump()
     words = {
         name: [
             f"{what} moved by {value:.2f} (limit {limits[what]:g})"
@@ -99,5 +100,10 @@ def warnings(settings: DriftConfig, drift: Mapping[str, Mapping[str, float | Non
     return {name: lines for name, lines in words.items() if lines}
 
 
-def _rows(artifact: Artifact) -> np.ndarray:
-    return np.concatenate([read_features(artifact.folder, split).features for split in SPLITS])
+def _moved(now: Artifact, before: Artifact | None) -> dict[str, float | None]:
+    if before is None or any(now.inputs[key] != before.inputs[key] for key in COMPARABLE):
+        return {"features": None, "margin": None}
+    sides = [[read_features(artifact.folder, split) for split in SPLITS] for artifact in (now, before)]
+    features = [np.concatenate([table.features for table in side]) for side in sides]
+    margin = [np.concatenate([table.margin for table in side])[:, None] for side in sides]
+    return {"features": feature_shift(*features), "margin": feature_shift(*margin)}

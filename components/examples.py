@@ -128,3 +128,13 @@ def length_batches(ids: Sequence[Sequence[int]], batch_tokens: int) -> Iterator[
     while start < count:
         yield order[start : following[start]]
         start = int(following[start])
+
+
+def full_batches(ids: Sequence[Sequence[int]], batch_tokens: int) -> Iterator[np.ndarray]:
+    """The same rows in as few batches as the budget allows, from long to short, whatever the padding."""
+    order = np.argsort([len(row) for row in ids], kind="stable")[::-1]
+    start = 0
+    while start < len(order):
+        size = max(1, batch_tokens // max(1, len(ids[order[start]])))
+        yield order[start : start + size]
+        start += size

@@ -19,7 +19,7 @@ from transformers.pytorch_utils import Conv1D
 from components.base_model import model_digest, model_folder
 from components.config import LoraConfig, ModelConfig
 from components.errors import UserError
-from components.examples import Batch, Examples, collate, length_batches
+from components.examples import Batch, Examples, collate, full_batches
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 # How far our label logits may be from the model's own forward pass, relative to their spread.
@@ -181,7 +181,7 @@ def example_logits(
     """Label logits of N examples of one dataset, float32 [N, C], in their order. ``progress`` gets finished rows."""
     classes = max(2, len(examples.label_tokens))
     out = np.zeros((len(examples), classes), dtype=np.float32)
-    for index in length_batches(examples.ids, batch_tokens):
+    for index in full_batches(examples.ids, batch_tokens):
         batch = collate([(examples, int(i)) for i in index]).to(base.device)
         out[index] = answer_logits(model, batch).float().cpu().numpy()
         progress(len(index))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import urlparse
+from urllib.parse import unquote, urlparse
 
 from components.config import StorageConfig
 from components.errors import UserError
@@ -180,9 +180,11 @@ def open_store(storage: StorageConfig, default: Path) -> ObjectStore:
     """
     if storage.uri is None:
         return LocalStore(default)
+    if "://" not in storage.uri:  # a path may hold '#' and '?', which an address may not
+        return LocalStore(Path(storage.uri))
     parsed = urlparse(storage.uri)
-    if parsed.scheme in ("", "file"):
-        return LocalStore(Path(parsed.path))
+    if parsed.scheme == "file":
+        return LocalStore(Path(unquote(parsed.path)))
     if parsed.scheme == "s3" and parsed.netloc:
         from components.s3_store import S3Store
 

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components import events
+from components import events, pod
 from components.cluster_config import ImagesConfig
 from components.config import RunConfig
 from components.errors import UserError
@@ -53,7 +53,7 @@ def containers(config: RunConfig, root: Path, images: set[str]) -> Iterator[RunC
     """
     client = _engine()
     try:
-        _require(client, sorted(address(image, config.images) for image in images))
+        _require(client, sorted(pod.image(config.images, name) for name in images))
         _remove_containers(client, root)  # a killed command could not
         _temporary(root).mkdir(parents=True, exist_ok=True)
         yield stage(config, open_store(config.storage, root / "store"))
@@ -69,7 +69,7 @@ def runner(config: RunConfig, root: Path) -> "local.DockerRunner":
     from kfp import local
     from kfp.local import docker_task_handler
 
-    docker_task_handler.run_docker_container = partial(run_container, config.images, _environment(root))
+    docker_task_handler.run_docker_container = partial(run_container, config.images, _environment(config, root))
     bind = partial(docker.types.Mount, type="bind")
     mounts = [bind(str(folder), str(folder)) for folder in _written(config, root)]
     mounts += [bind(str(file), str(file), read_only=True) for file in _read(config)]
@@ -108,7 +108,7 @@ def run_container(
     """
     given = {**ours, **(environment or {})}
     container = client.containers.run(
-        address(image, images), command, detach=True, volumes=volumes, environment=given, **how
+        pod.image(images, image), command, detach=True, volumes=volumes, environment=given, **how
     )
     try:
         for chunk in container.logs(stream=True, follow=True):
@@ -116,12 +116,6 @@ def run_container(
         return int(container.wait()["StatusCode"])
     finally:
         container.remove(force=True)
-
-
-def address(image: str, images: ImagesConfig) -> str:
-    """Where an image that a component names is to be had: ``<registry>/<image>:<tag>`` as the config says."""
-    name, _, tag = image.partition(":")
-    return f"{f'{images.registry}/' if images.registry else ''}{name}:{images.tag or tag}"
 
 
 def _engine() -> "docker.DockerClient":
@@ -170,9 +164,10 @@ def _remove_containers(client: "docker.DockerClient", root: Path) -> None:
                 raise
 
 
-def _environment(root: Path) -> dict[str, str]:
+def _environment(config: RunConfig, root: Path) -> dict[str, str]:
     """What a step's environment holds beside the image's own; credentials travel here and nowhere else."""
-    passed = {name: value for name, value in os.environ.items() if name.startswith(PASSED) or name in PASSED_TOO}
+    wanted = {*PASSED_TOO, config.alerts.webhook_env}
+    passed = {name: value for name, value in os.environ.items() if name.startswith(PASSED) or name in wanted}
     return passed | {
         # One temporary folder for all steps of a run: a model from a bucket is fetched once. The hub's cache stays.
         "TMPDIR": str(_temporary(root)),

@@ -125,6 +125,10 @@ def _told(endpoint: str, what: str) -> Iterator[None]:
     except ApiException as error:
         raise _refusal(where, what, error) from error
     except urllib3.exceptions.HTTPError as error:
+        if isinstance(getattr(error, "reason", error), urllib3.exceptions.SSLError):
+            raise UserError(
+                f"{where} cannot be trusted: {_reason(error)}", remedy="name its certificates: cluster.ca_bundle"
+            ) from error
         raise Unanswered(
             f"{where} did not {what}: {_reason(error)}",
             remedy=f"check cluster.endpoint or {ENDPOINT}, and the way there (VPN, port-forward, proxy)",
@@ -144,10 +148,8 @@ def _reason(error: Exception) -> str:
 
 
 def _refusal(where: str, what: str, error: ApiException) -> UserError:
-    """What an answer outside 200-299 means; status 0 is kfp's way to say that the certificate is wrong."""
+    """What an answer outside 200-299 means."""
     says = _message(error)
-    if error.status == 0:
-        return UserError(f"{where} cannot be trusted: {says}", remedy="name its certificates: cluster.ca_bundle")
     if error.status == 401:
         return UserError(
             f"{where} does not know who asks (401)", remedy=f"set {TOKEN} to a token that is valid; it may have expired"

@@ -57,12 +57,11 @@ def schedule(api: Api, config: RunConfig) -> tuple[Any, bool]:
 
 
 def recurring_runs(api: Api, config: RunConfig) -> list[Any]:
-    """The recurring runs by the config's name; more than one only where somebody else made them."""
+    """The recurring runs by the config's name in its experiment; more than one only where somebody else made them."""
+    experiment = experiment_id(api, config)
     with api.asked("list the schedules"):
-        found = api.client.list_recurring_runs(
-            page_size=100, namespace=api.namespace, filter=called(config.name)
-        ).recurring_runs
-    return list(found or [])
+        found = api.client.list_recurring_runs(page_size=100, experiment_id=experiment, filter=called(config.name))
+    return list(found.recurring_runs or [])
 
 
 def pause(api: Api, config: RunConfig) -> None:

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from components import events
-from components.artifacts import MANIFEST, digest_of, file_digest, put
+from components.artifacts import MANIFEST, digest_of, file_digest, files_key, put
 from components.base_model import model_files
 from components.config import DatasetConfig, ModelConfig, RunConfig
 from components.errors import UserError
@@ -86,7 +86,7 @@ def _keep(store: ObjectStore, files: Files, what: str) -> str:
     if not known:
         put(store, KIND, {"source": what}, lambda folder: _link(files, folder), key=key)
     events.finished(STEP, what, known, time.monotonic() - started)
-    top = f"{key}/{next(iter(files)).partition('/')[0]}"
+    top = f"{files_key(store, key)}/{next(iter(files)).partition('/')[0]}"
     return str(store.root / top) if isinstance(store, LocalStore) else store.uri(top)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from components import __version__
 from components.config import RunConfig
+from components.errors import UserError
 from components.object_store import open_store
 from pipelines.cluster import check_cluster, compile_pipeline
 from pipelines.kfp_api import Api, called, once
@@ -85,7 +86,10 @@ def experiment_id(api: Api, config: RunConfig) -> str:
     """The id of the config's experiment, which is created if need be."""
     name = config.cluster.experiment or config.name
     with api.asked(f"open the experiment {name}"):
-        return str(api.client.create_experiment(name, namespace=api.namespace).experiment_id)
+        try:
+            return str(api.client.create_experiment(name, namespace=api.namespace).experiment_id)
+        except ValueError as error:  # kfp's way to say that there are several of this name
+            raise UserError(f"{error}", remedy="set cluster.namespace, or another cluster.experiment") from error
 
 
 def upload(api: Api, config: RunConfig) -> Version:

@@ -4,6 +4,7 @@ A plan writes ``plan.json`` and ``plan.html`` instead, so that it never hides th
 """
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,35 @@ def collect(config: RunConfig, root: Path, run_name: str) -> dict[str, Any]:
         config: with storage and tracking resolved, as the steps had it.
     """
     summary = assemble(open_store(config.storage, root / "store"), run_name, config)
-    if "unchanged" in summary:  # the files of the run that made what there is stay
+    if unchanged := summary.get("unchanged"):
+        if _version_in(root) != unchanged["version"]:
+            _write(root, _summary_of(config, unchanged["version"]))
         return summary
+    _write(root, summary)
+    return summary
+
+
+def _write(root: Path, summary: dict[str, Any]) -> None:
     data, page = ("summary.json", "report.html") if "results" in summary else ("plan.json", "plan.html")
     (root / data).write_text(json.dumps(summary, indent=1))
     (root / page).write_text(render_report(summary))
+
+
+def _version_in(root: Path) -> str | None:
+    """The version that the files in ``root`` tell of."""
+    saved = root / "summary.json"
+    return json.loads(saved.read_text())["mlflow"].get("ensemble_version") if saved.is_file() else None
+
+
+def _summary_of(config: RunConfig, version: str) -> dict[str, Any]:
+    """The summary of the run that made a version, as MLflow keeps it: it ran elsewhere, or others have run since."""
+    from components import tracking
+
+    client = tracking.connect(str(config.tracking.uri))
+    run_id = str(client.get_model_version(config.name, version).run_id)
+    with tempfile.TemporaryDirectory(prefix="loraloom-") as folder:
+        summary: dict[str, Any] = json.loads(
+            Path(client.download_artifacts(run_id, "summary.json", folder)).read_text()
+        )
+    summary["mlflow"]["ensemble_version"] = version
     return summary

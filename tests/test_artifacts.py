@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from urllib.request import Request, urlopen
 import boto3
 import pytest
 
-from components.artifacts import Artifact, digest_of, find, key_of, load, publish
+from components.artifacts import Artifact, digest_of, find, git_sha, key_of, load, publish
 from components.config import StorageConfig
 from components.errors import UserError
 from components.object_store import LocalStore, ObjectStore
@@ -323,3 +324,16 @@ def test_the_manifest_can_be_read_by_others(store: Logged) -> None:
     manifest = json.loads(store.read(f"{made.key}/manifest.json"))
     assert manifest == made.manifest
     assert manifest["digest"] == digest_of({name: entry["sha256"] for name, entry in manifest["files"].items()})
+
+
+def test_the_commit_is_that_of_this_code_or_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LORALOOM_GIT_SHA", raising=False)
+    git_sha.cache_clear()
+    assert re.fullmatch(r"[0-9a-f]{40}|unknown", git_sha())
+    monkeypatch.setenv("PATH", "")  # a machine without git
+    git_sha.cache_clear()
+    assert git_sha() == "unknown"
+    monkeypatch.setenv("LORALOOM_GIT_SHA", "c0ffee")
+    git_sha.cache_clear()
+    assert git_sha() == "c0ffee"
+    git_sha.cache_clear()

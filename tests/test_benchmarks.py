@@ -3,12 +3,10 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 from rich.console import Console
 
 from benchmarks import performance, run
-from benchmarks.engine.padding import _full_batches
 from benchmarks.gpu import extraction
 from benchmarks.measure import Row, alternate
 
@@ -23,10 +21,6 @@ def test_sides_take_turns() -> None:
     calls: list[str] = []
     taken = alternate(lambda: calls.append("a"), lambda: calls.append("b"), repeats=3)
     assert calls == list("ababab") and len(taken) == 2 and all(seconds >= 0 for seconds in taken)
-
-
-def test_full_batches_by_hand() -> None:
-    assert _full_batches(np.array([9, 5, 4, 1]), 10) == 9 + 2 * 5 + 1
 
 
 def test_every_module_has_rows() -> None:

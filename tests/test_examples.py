@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from components.examples import BATCH_TOKENS_WORTH, Examples, collate, length_batches, tokenize
+from components.examples import BATCH_TOKENS_WORTH, Examples, collate, full_batches, length_batches, tokenize
 from components.prepared import PreparedDataset, Split
 from components.prompts import label_tokens
 from tests.conftest import random_examples, write_tokenizer
@@ -135,3 +135,8 @@ def test_runs_of_neighbouring_batches_are_cut_alike() -> None:
     part = np.concatenate(batches[3:7])
     alone = [part[batch] for batch in length_batches([ids[i] for i in part], 600)]
     assert [len(batch) for batch in alone] == [len(batch) for batch in batches[3:7]]
+
+
+def test_full_batches_are_filled_to_the_budget() -> None:
+    batches = list(full_batches([[0] * length for length in (5, 9, 1, 4)], 10))
+    assert [batch.tolist() for batch in batches] == [[1], [0, 3], [2]]

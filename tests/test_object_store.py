@@ -132,3 +132,13 @@ def test_open_store_takes_a_bucket(tmp_path: Path) -> None:
 def test_open_store_refuses_other_addresses(tmp_path: Path, uri: str) -> None:
     with pytest.raises(UserError, match=r"use a folder or s3://bucket/prefix"):
         open_store(StorageConfig(uri=uri), tmp_path)
+
+
+def test_a_folder_may_be_called_anything(tmp_path: Path) -> None:
+    for name in ("a#b", "what?", "50%20;x"):
+        store = open_store(StorageConfig(uri=str(tmp_path / name / "store")), Path())
+        store.write("k", b"v")
+        assert (tmp_path / name / "store" / "k").read_bytes() == b"v"
+    spaced = open_store(StorageConfig(uri=(tmp_path / "with space").as_uri()), Path())
+    spaced.write("k", b"v")
+    assert (tmp_path / "with space" / "k").read_bytes() == b"v"

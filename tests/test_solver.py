@@ -128,6 +128,14 @@ def test_steps_too_long_are_halved() -> None:
         assert loss <= optimum([block], np.array([True]), lam)[0] + 1e-6
 
 
+def test_rows_right_beyond_doubt_leave_the_weights_at_zero() -> None:
+    block = make()[0]
+    certain = Features(block.row, block.features, np.full_like(block.margin, 200.0))
+    solution = solve([certain, block], np.array([[1, 0], [1, 1]], bool), LAMBDAS)
+    np.testing.assert_array_equal(solution.weights[:, 0], 0)
+    assert (np.linalg.norm(solution.weights[:, 1], axis=1) > 0).all()
+
+
 def test_chunks_hold_at_most_the_cells_and_every_subset_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(solver.CELLS, "cpu", 250)
     parts = list(chunks(MEMBERS, np.array(ROWS), "cpu"))  # sizes 30, 200, 205, 285, 55

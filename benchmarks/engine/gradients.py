@@ -8,7 +8,7 @@ from peft import PeftModel
 from benchmarks.measure import Row, alternate
 from benchmarks.setting import MAX_LENGTH, adapted, base_model, mixed, tokenized
 from components.examples import Batch, Examples, collate, length_batches
-from components.gradients.per_sample import captured, lora_layers
+from components.gradients.per_sample import lora_layers, watched
 from components.gradients.projection import Projection
 from components.language_model import answer_logits, margins
 
@@ -42,9 +42,10 @@ def _extraction(model: PeftModel, batches: list[Batch]) -> Callable[[], None]:
 
     def run() -> None:
         for batch in batches:
-            out = torch.zeros(DIM, len(batch.length))
-            with captured(model, layers, len(batch.length), lambda name, g, out=out: projection.add(name, g, out)):
+            sums = projection.sums(len(batch.length))
+            with watched(model, layers, len(sums), lambda name, g, sums=sums: projection.accumulate(name, g, sums)):
                 margins(answer_logits(model, batch), batch.label).sum().backward()
+            projection.projected(sums)
 
     run()  # makes the projection's bins
     return run

@@ -5,7 +5,7 @@ import numpy as np
 from benchmarks.measure import Row
 from benchmarks.setting import base_model, tokenized
 from components.config import GradientsConfig
-from components.examples import BATCH_TOKENS_WORTH, length_batches
+from components.examples import BATCH_TOKENS_WORTH, full_batches, length_batches
 
 
 def rows() -> list[Row]:
@@ -17,7 +17,7 @@ def rows() -> list[Row]:
 
 
 def _waste(what: str, parts: list[list[list[int]]]) -> Row:
-    real = padded = batches = greedy = 0
+    real = padded = batches = filled = 0
     budget = GradientsConfig().batch_tokens
     for ids in parts:
         length = np.array([len(row) for row in ids])
@@ -25,17 +25,7 @@ def _waste(what: str, parts: list[list[list[int]]]) -> Row:
         for index in length_batches(ids, budget):
             padded += len(index) * int(length[index].max())
             batches += 1
-        greedy += _full_batches(np.sort(length)[::-1], budget)
+        filled += sum(len(index) * int(length[index].max()) for index in full_batches(ids, budget))
     note = f"{real} real tokens in {batches} batches of at most {budget}; baseline: batches filled to the budget"
     note += f"; a batch is worth {BATCH_TOKENS_WORTH} tokens"
-    return Row(f"padding, {what}", padded - real, greedy - real, (padded - real) / real, 0.05, unit="tokens", note=note)
-
-
-def _full_batches(length: np.ndarray, budget: int) -> int:
-    """Padded tokens of batches that are filled, from long to short."""
-    total = start = 0
-    while start < len(length):
-        size = max(1, budget // int(length[start]))
-        total += min(size, len(length) - start) * int(length[start])
-        start += size
-    return total
+    return Row(f"padding, {what}", padded - real, filled - real, (padded - real) / real, 0.05, unit="tokens", note=note)

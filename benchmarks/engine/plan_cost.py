@@ -32,6 +32,7 @@ from components.prepared import PreparedDataset
 from components.sampling import feature_rows, sample_rows
 from components.surrogate.affinity import affinity
 from components.surrogate.subsets import choose_subsets
+from components.tables import Features
 from components.training import Material, Recipe, fit
 
 SHARE = float(os.environ.get("LORALOOM_BENCH_SHARE", "0.1"))
@@ -132,31 +133,38 @@ def _plan(base: Base, tasks: list[_Task]) -> _Spent:
         for parts in ([(task, task.train) for task in tasks], [(task, task.validation) for task in tasks])
     )
     marks.append(time.perf_counter())
-    names, settings = [task.dataset.name for task in tasks], SurrogateConfig()
-    with FlopCounterMode(display=False) as counter:
-        estimator = GroupEstimator(train, validation, settings.lambdas, seed=0, names=names)
-        members = choose_subsets(
-            len(names), settings.subsets, SUBSET_SHARE, settings.pair_coverage, settings.exhaustive_up_to, seed=0
-        )
-        estimated = estimator.solve(members)
-        marks.append(time.perf_counter())
-        choose_partition(
-            names=names,
-            entropy=np.array([task.dataset.entropy() for task in tasks]),
-            members=members,
-            loss=estimated.loss,
-            affinity=affinity(members, estimated.loss[0], names).matrix,
-            row_losses=estimator.row_losses,
-            second_half=estimator.halves,
-            groups="auto",
-            max_groups=PartitionConfig().max_groups,
-            bootstrap=PartitionConfig().bootstrap,
-            seed=0,
-            previous=None,
-        )
-    marks.append(time.perf_counter())
+    middle, subsets = _arithmetic(tasks, train, validation)
+    marks += [middle, time.perf_counter()]
+    with FlopCounterMode(display=False) as counter:  # by itself: counting slows small operations down
+        _arithmetic(tasks, train, validation)
     taken = [float(seconds) / SHARE for seconds in np.diff(marks)]
-    return _Spent(*taken, flops=counter.get_total_flops() / SHARE, subsets=len(members))
+    return _Spent(*taken, flops=counter.get_total_flops() / SHARE, subsets=subsets)
+
+
+def _arithmetic(tasks: list[_Task], train: list[Features], validation: list[Features]) -> tuple[float, int]:
+    """Estimate and partition; when the one ended and the other began, and how many subsets were estimated."""
+    names, settings, partition = [task.dataset.name for task in tasks], SurrogateConfig(), PartitionConfig()
+    estimator = GroupEstimator(train, validation, settings.lambdas, seed=0, names=names)
+    members = choose_subsets(
+        len(names), settings.subsets, SUBSET_SHARE, settings.pair_coverage, settings.exhaustive_up_to, seed=0
+    )
+    estimated = estimator.solve(members)
+    middle = time.perf_counter()
+    choose_partition(
+        names=names,
+        entropy=np.array([task.dataset.entropy() for task in tasks]),
+        members=members,
+        loss=estimated.loss,
+        affinity=affinity(members, estimated.loss[0], names).matrix,
+        row_losses=estimator.row_losses,
+        second_half=estimator.halves,
+        groups=partition.groups,
+        max_groups=partition.max_groups,
+        bootstrap=partition.bootstrap,
+        seed=0,
+        previous=None,
+    )
+    return middle, len(members)
 
 
 def _fine_tuning(base: Base, tasks: list[_Task]) -> float:

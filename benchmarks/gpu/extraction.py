@@ -23,7 +23,7 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from benchmarks.setting import adapted
 from components.config import ModelConfig
 from components.examples import Examples, collate
-from components.gradients.per_sample import captured, lora_layers, projected_gradients
+from components.gradients.per_sample import lora_layers, projected_gradients, watched
 from components.gradients.projection import Projection
 from components.language_model import answer_logits, load_base, margins
 from pipelines.demo import __file__ as demo
@@ -94,7 +94,7 @@ def measure(folder: str, quantization: str, peak: float) -> dict[str, float]:
 
     def no_projection() -> None:
         for batch in batches:
-            with captured(model, lora_layers(model), size, lambda *_: None):
+            with watched(model, lora_layers(model), size, lambda *_: None):
                 margins(answer_logits(model, batch), batch.label).sum().backward()
 
     tokens = ROWS * LENGTH

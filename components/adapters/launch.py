@@ -46,8 +46,18 @@ def train_in_processes(step: Step, task: Task, processes: int) -> None:
             launch_command(launch_command_parser().parse_args([*command.split(), task.dump()]))
         except ChildFailedError as error:
             raise_reported(step.store, task)
-            rank, failure = error.get_first_failure()
+            rank, failure = _cause(error)
             raise _explained(rank, processes, failure) from error
+
+
+def _cause(error: ChildFailedError) -> tuple[int, ProcessFailure]:
+    """The process that began it: one that was killed, else the first that failed, last those told to stop for it."""
+
+    def standing(item: tuple[int, ProcessFailure]) -> tuple[bool, bool, int]:
+        code = item[1].exitcode
+        return code == -signal.SIGTERM, code > 0, item[1].timestamp
+
+    return min(error.failures.items(), key=standing)
 
 
 def _explained(rank: int, processes: int, failure: ProcessFailure) -> Exception:

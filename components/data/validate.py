@@ -55,11 +55,17 @@ def form_of(config: DatasetConfig) -> Form:
     alias = {"text": config.text, "text_pair": config.text_pair, "prompt": config.prompt}
     template = config.template or _default_template(config)
     names = _template_names(template)
+    answer = config.response or config.label
+    if shown := [name for name in names if (alias.get(name) or name) == answer]:
+        raise UserError(
+            f"template: {{{shown[0]}}} shows the model the answer",
+            remedy="leave it out; the answer follows the template",
+        )
     words = dict(zip(config.labels, config.labels, strict=True)) if isinstance(config.labels, list) else config.labels
     return Form(
         template=template,
         fields={name: alias.get(name) or name for name in names},
-        answer=config.response or config.label,
+        answer=answer,
         completion=config.is_completion,
         words=words,
     )

@@ -53,22 +53,7 @@ def run(
         groups: list[list[str]] = step.load(read_references(partition), "partition").facts["groups"]
         weighed = step.load(read_references(weights), "weights")
         champion = json.loads(context)["champion"]
-        used = {
-            label: key for label, key in references.items() if label.startswith("logits/") and label.endswith("/test")
-        }
-        inputs = {
-            "logits": dict(sorted(used.items())),
-            "weights": weighed.digest,
-            "shrinkage": step.config.boosting.shrinkage,
-            "champion": champion.get("predictions"),
-            "features": {name: references[f"features/{name}"] for name in prepared.names},
-            "datasets": prepared.digests,
-            "groups": groups,
-            "baselines": step.config.ensemble.baselines,
-            "resamples": step.config.ensemble.bootstrap,
-            "metrics": {dataset.name: dataset.metric for dataset in prepared.datasets},
-            "seed": step.config.seed,
-        }
+        inputs = _inputs(step, prepared, references, groups, weighed, champion)
 
         def write(folder: Path) -> dict[str, Any]:
             predictions = _predictions(step, references, prepared, groups, weighed)
@@ -83,6 +68,31 @@ def run(
         _publish(step, json.loads(context)["run_id"], prepared, made.facts, report)
         step.pass_on(evaluation)
         return {method: made.facts["average"][method]["metric"]["value"] for method in made.facts["methods"]}
+
+
+def _inputs(
+    step: Step,
+    prepared: Prepared,
+    references: Mapping[str, str],
+    groups: list[list[str]],
+    weighed: Artifact,
+    champion: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What an evaluation is made of."""
+    used = {label: key for label, key in references.items() if label.startswith("logits/") and label.endswith("/test")}
+    return {
+        "logits": dict(sorted(used.items())),
+        "weights": weighed.digest,
+        "shrinkage": step.config.boosting.shrinkage,
+        "champion": champion.get("predictions"),
+        "features": {name: references[f"features/{name}"] for name in prepared.names},
+        "datasets": prepared.digests,
+        "groups": groups,
+        "baselines": step.config.ensemble.baselines,
+        "resamples": step.config.ensemble.bootstrap,
+        "metrics": {dataset.name: dataset.metric for dataset in prepared.datasets},
+        "seed": step.config.seed,
+    }
 
 
 def _predictions(

@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 HOST_OUT_OF_MEMORY = ("not enough memory", "can't allocate memory")  # torch's allocators on Windows and elsewhere
 
-# Receives (parameter name, gradients [B, p]) for every LoRA parameter in one backward pass.
+# Receives (parameter name, its gradients) for every LoRA parameter in one backward pass.
 Sink = Callable[[str, torch.Tensor], None]
 
 
@@ -83,11 +83,11 @@ def _batch(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Features [B, dim] and margins [B] of the examples at ``index``, one forward and one backward pass."""
     batch = collate([(examples, int(i)) for i in index]).to(base.device)
-    out = torch.zeros(projection.dim, len(index), device=base.device)
-    with captured(model, layers, len(index), lambda name, gradient: projection.add(name, gradient, out)):
+    sums = projection.sums(len(index))
+    with watched(model, layers, len(index), lambda name, gradient: projection.accumulate(name, gradient, sums)):
         h = margins(answer_logits(model, batch), batch.label)
         h.sum().backward()
-    return out.T.cpu().numpy(), h.detach().float().cpu().numpy()
+    return projection.projected(sums).cpu().numpy(), h.detach().float().cpu().numpy()
 
 
 def _unless_out_of_memory(work: Callable[[], Result]) -> Result | None:
@@ -131,7 +131,16 @@ def lora_layers(model: PeftModel) -> dict[str, LoraLayer]:
 
 @contextmanager
 def captured(model: PeftModel, layers: dict[str, LoraLayer], rows: int, sink: Sink) -> Iterator[None]:
+    """:func:`watched`, with every gradient flat: [B, p], in the order of the parameter's own elements."""
+    with watched(model, layers, rows, lambda name, gradient: sink(name, gradient.flatten(1))):
+        yield
+
+
+@contextmanager
+def watched(model: PeftModel, layers: dict[str, LoraLayer], rows: int, sink: Sink) -> Iterator[None]:
     """While open, one forward and backward pass over ``rows`` sequences hands every LoRA gradient to ``sink``.
+
+    Gradients come as [B, m, n] in the parameter's shape; those of B are transposed views.
 
     Raises:
         UserError: a layer does not see whole sequences, sees them twice, or (on leaving) has seen none: then its
@@ -172,10 +181,10 @@ def _watch_both(
     def after_a(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], u: torch.Tensor) -> None:
         _check_sequences(name, u, rows, seen)
         kept["u"], x = u.detach(), inputs[0].detach()
-        u.requires_grad_(True).register_hook(lambda du: sink(f"{name}.A", _outer(du, x).flatten(1)))
+        u.requires_grad_(True).register_hook(lambda du: sink(f"{name}.A", _outer(du, x)))
 
     def after_b(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], out: torch.Tensor) -> None:
-        out.register_hook(lambda delta: sink(f"{name}.B", _outer(kept.pop("u"), delta).transpose(1, 2).flatten(1)))
+        out.register_hook(lambda delta: sink(f"{name}.B", _outer(kept.pop("u"), delta).transpose(1, 2)))
 
     return [a.register_forward_hook(after_a), b.register_forward_hook(after_b)]
 
@@ -193,7 +202,7 @@ def _watch_b(
 
     def after_b(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], out: torch.Tensor) -> None:
         out.requires_grad_(True).register_hook(
-            lambda delta: sink(f"{name}.B", _outer(kept.pop("u"), delta).transpose(1, 2).flatten(1))
+            lambda delta: sink(f"{name}.B", _outer(kept.pop("u"), delta).transpose(1, 2))
         )
 
     return [a.register_forward_hook(after_a), b.register_forward_hook(after_b)]

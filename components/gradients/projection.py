@@ -25,7 +25,7 @@ class Projection:
 
     def __init__(self, dim: int, seed: int, kind: Literal["count_sketch", "rademacher"], device: torch.device) -> None:
         self.dim, self.seed, self.kind, self.device = dim, seed, kind, device
-        self._sketches: dict[str, torch.Tensor] = {}
+        self._sketches: dict[tuple[str, bool], torch.Tensor] = {}
 
     @property
     def nbytes(self) -> int:
@@ -33,27 +33,49 @@ class Projection:
         return sum(bins.nbytes for bins in self._sketches.values())
 
     def add(self, name: str, gradient: torch.Tensor, out: torch.Tensor) -> None:
-        """Add the projection of one parameter's gradients, [B, p], to ``out``, [dim, B]."""
+        """Add the projection of one parameter's gradients to ``out``, [dim, B]; see :meth:`accumulate`."""
+        sums = self.sums(len(gradient))
+        self.accumulate(name, gradient, sums)
+        out.add_(self.projected(sums).T)
+
+    def sums(self, rows: int) -> torch.Tensor:
+        """Zeros for :meth:`accumulate`. A sketch's positive and negative coordinates have bins of their own, so that a
+        gradient is read once and no signed copy of it is made.
+        """
+        return torch.zeros(rows, (2 if self.kind == "count_sketch" else 1) * self.dim, device=self.device)
+
+    def accumulate(self, name: str, gradient: torch.Tensor, sums: torch.Tensor) -> None:
+        """Add one parameter's gradients to the sums of B samples.
+
+        Args:
+            gradient: [B, p], or [B, m, n] with p = m n; a transposed view is read as it lies, without a copy.
+        """
         if self.kind == "count_sketch":
-            # Positive and negative coordinates have bins of their own: one pass over the gradient, no signed copy.
-            bins = torch.zeros(len(gradient), 2 * self.dim, device=self.device)
-            bins.index_add_(1, self._sketch(name, gradient.shape[1]), gradient.float())
-            out.add_((bins[:, self.dim :] - bins[:, : self.dim]).T)
+            swapped = gradient.dim() == 3 and gradient.stride(1) < gradient.stride(2)
+            flat = (gradient.transpose(1, 2) if swapped else gradient).flatten(1)
+            sums.index_add_(1, self._sketch(name, gradient.shape[1:], swapped), flat.float())
             return
+        gradient = gradient.flatten(1)
         key, scale = parameter_key(self.seed, name), self.dim**-0.5
         for start in range(0, gradient.shape[1], RADEMACHER_CHUNK):
             part = gradient[:, start : start + RADEMACHER_CHUNK]
             cells = np.arange(start * self.dim, (start + part.shape[1]) * self.dim, dtype=np.uint64)
             signs = _signs(mix(cells, key)).reshape(part.shape[1], self.dim)
-            out.add_((part @ torch.from_numpy(signs).to(self.device)).T, alpha=scale)
+            sums.add_(part @ torch.from_numpy(signs).to(self.device), alpha=scale)
 
-    def _sketch(self, name: str, size: int) -> torch.Tensor:
+    def projected(self, sums: torch.Tensor) -> torch.Tensor:
+        """Projected rows, [B, dim], once every parameter has been added."""
+        return sums[:, self.dim :] - sums[:, : self.dim] if self.kind == "count_sketch" else sums
+
+    def _sketch(self, name: str, shape: torch.Size, swapped: bool) -> torch.Tensor:
         """The bin of each coordinate, [p]: its bucket, plus ``dim`` where its sign is positive."""
-        if name not in self._sketches:
-            hashed = mix(np.arange(size, dtype=np.uint64), parameter_key(self.seed, name))
+        if (name, swapped) not in self._sketches:
+            hashed = mix(np.arange(shape.numel(), dtype=np.uint64), parameter_key(self.seed, name))
             bins = (hashed >> np.uint64(32)) % np.uint64(self.dim) + np.uint64(self.dim) * (hashed & np.uint64(1))
-            self._sketches[name] = torch.from_numpy(bins.astype(np.int64)).to(self.device)
-        return self._sketches[name]
+            placed = bins.astype(np.int64).reshape(shape)
+            flat = np.ascontiguousarray(placed.T if swapped else placed).ravel()
+            self._sketches[name, swapped] = torch.from_numpy(flat).to(self.device)
+        return self._sketches[name, swapped]
 
 
 def parameter_key(seed: int, name: str) -> np.uint64:

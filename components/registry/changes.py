@@ -4,6 +4,8 @@ It comes right after `prepare`, as soon as the datasets' digests are known, and 
 """
 
 import json
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,16 @@ from components.artifacts import SCHEMA_VERSION, digest_of
 from components.base_model import model_digest
 from components.config import RunConfig
 from components.model_versions import find_version
+from components.registry.aliases import ROLLED_BACK
 from components.registry.register import is_judged
 from components.step import Step, read_references
 
+COMMIT = re.compile(r"[0-9a-f]{40}")
 TAG = "made_from"  # of a version: digest of all that the run which made or met it was made from
 # Where a run works and whom it tells changes nothing in what it makes; datasets and model go in by content.
-ELSEWHERE = {"name", "tracking", "storage", "images", "resources", "schedule", "drift", "alerts", "datasets", "model"}
+ELSEWHERE = {
+    "name", "tracking", "storage", "images", "resources", "cluster", "schedule", "drift", "alerts", "datasets", "model",
+}  # fmt: skip
 
 
 def run(config: str, run_name: str, context: str, datasets: Path) -> str:
@@ -36,19 +42,25 @@ def run(config: str, run_name: str, context: str, datasets: Path) -> str:
         step.facts = {"made_from": made_from, "changed": True}
         if found is None or not is_judged(client, step.config.name, str(found.version), step.config.registry):
             return "yes"
-        verdict = f"{found.tags['gate.decision']} ({found.tags['gate.reason']})"
-        reason = f"nothing changed since version {found.version} was made; it was {verdict}"
+        reason = f"nothing changed since version {found.version} was made; it was {_verdict(found.tags)}"
         step.facts |= {"changed": False, "version": str(found.version), "reason": reason}
         step.say(f"{reason}; the run ends here and registers nothing")
-        run_id = json.loads(context)["run_id"]
-        tracking.set_tags(client, run_id, {"loraloom.outcome": "unchanged"})
+        tracking.set_tags(client, json.loads(context)["run_id"], {"loraloom.outcome": "unchanged"})
         return "no"
+
+
+def _verdict(tags: Mapping[str, str]) -> str:
+    if ROLLED_BACK in tags:
+        return f"rolled back ({tags[ROLLED_BACK]})"
+    if "gate.decision" not in tags:
+        return "promoted by a person before any verdict"
+    return f"{tags['gate.decision']} ({tags['gate.reason']})"
 
 
 def _settings(config: RunConfig) -> dict[str, Any]:
     """Everything else that decides what a run makes."""
     model = config.model
-    pinned = model.revision is not None and not Path(model.id).is_dir()
+    pinned = bool(COMMIT.fullmatch(model.revision or "")) and not Path(model.id).is_dir()  # a branch moves
     # A hub commit says what the files are without having them; a folder has to be read.
     files = f"{model.id}@{model.revision}" if pinned else model_digest(model)
     how = model.model_dump(include={"quantization", "dtype", "max_length"})

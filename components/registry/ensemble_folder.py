@@ -41,6 +41,7 @@ def write_ensemble(
             "quantization": config.model.quantization,
             "dtype": config.model.dtype,
             "max_length": config.model.max_length,
+            "storage": config.model.storage.model_dump() if config.model.storage else None,
             "folder": _bundle(step, folder) if config.registry.bundle_base else None,
         },
         "datasets": {name: _dataset(step, prepared, name) for name in prepared.names},

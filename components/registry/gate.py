@@ -46,11 +46,17 @@ class Verdict:
 
 
 def decide(
-    settings: RegistryConfig, *, champion_version: str | None, champion: Comparison | None, multitask: Comparison | None
+    settings: RegistryConfig,
+    *,
+    champion_version: str | None,
+    champion: Comparison | None,
+    multitask: Comparison | None,
+    same_answers: bool = False,
 ) -> Verdict:
     """Decide on a challenger.
 
     Args:
+        same_answers: it is the champion's ensemble, packed otherwise (merged adapters, router, bundled base).
         champion_version: of the champion that serves now; None where nothing does.
         champion: challenger minus champion; None where the two share no dataset.
         multitask: challenger minus one adapter on all datasets; None where that baseline was not trained.
@@ -58,7 +64,9 @@ def decide(
     A first version has no champion to beat. It must beat the multi-task adapter, or be no worse by the margin and the
     floors, and then the reason says that it was promoted all the same; so it does where there is no baseline at all.
     """
-    if champion_version is not None:
+    if same_answers:
+        verdict = Verdict("promoted", f"it answers as champion version {champion_version} does, packed otherwise")
+    elif champion_version is not None:
         verdict = _against_champion(settings, champion_version, champion)
     else:
         verdict = _first(settings, multitask)

@@ -49,6 +49,7 @@ class LiveModel:
         self._client, self.name, self.alias, self.metrics = client, name, alias, metrics
         self._changing = threading.Lock()
         self._current = self._load(self._number())
+        self.metrics.version.set(float(self._current.number))
         self._batcher: Batcher[_Call, pd.DataFrame] = Batcher(self._answer, lambda call: len(call.frame), MOST_ROWS)
 
     @property
@@ -85,6 +86,7 @@ class LiveModel:
             if number == self._current.number:
                 return False
             self._current = self._load(number)
+            self.metrics.version.set(float(number))
             return True
 
     def close(self) -> None:
@@ -104,7 +106,6 @@ class LiveModel:
     def _load(self, number: str) -> _Version:
         mlflow.set_tracking_uri(self._client.tracking_uri)
         model = mlflow.pyfunc.load_model(f"models:/{self.name}/{number}")
-        self.metrics.version.set(float(number))
         return _Version(number, model, model.unwrap_python_model().predictor.datasets)
 
     def _answer(self, calls: Sequence[_Call]) -> list[pd.DataFrame]:

@@ -17,7 +17,8 @@ from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 from components.tracking import MlflowClient
 
 MODEL_LIBRARIES = ("torch", "transformers", "peft", "accelerate", "safetensors", "tokenizers", "huggingface-hub")
-LIBRARIES = ("mlflow", *MODEL_LIBRARIES, "numpy", "scipy", "pandas", "pydantic")
+# The code imports bitsandbytes whatever the quantization.
+LIBRARIES = ("mlflow", *MODEL_LIBRARIES, "bitsandbytes", "numpy", "scipy", "pandas", "pydantic")
 PACKAGE = Path(__file__).parents[1]
 
 
@@ -52,17 +53,16 @@ def _save_model(path: Path, folder: Path, description: Mapping[str, Any], run_id
             python_model=str(Path(__file__).with_name("pyfunc_model.py")),
             artifacts={"ensemble": str(ensemble)},
             code_paths=[str(PACKAGE)],
-            pip_requirements=requirements(description["base"]["quantization"]),
+            pip_requirements=requirements(),
             signature=signature(description),
             input_example=_example(description),
             mlflow_model=Model(run_id=run_id, model_id=model_id, model_uuid=model_id),
         )
 
 
-def requirements(quantization: str) -> list[str]:
+def requirements() -> list[str]:
     """Exact pins of what a prediction needs, as installed here (without a build's local label, ``+cpu``)."""
-    names = (*LIBRARIES, *(["bitsandbytes"] if quantization == "nf4" else []))
-    return [f"{name}=={version(name).partition('+')[0]}" for name in names]
+    return [f"{name}=={version(name).partition('+')[0]}" for name in LIBRARIES]
 
 
 def template_fields(description: Mapping[str, Any]) -> list[str]:

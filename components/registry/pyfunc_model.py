@@ -4,7 +4,6 @@ The base model is in the version only where ``registry.bundle_base`` asked for i
 ``LORALOOM_BASE_MODEL`` names a local folder with the same files, for servers without a way to the hub.
 """
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +15,15 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 
 from components.errors import UserError
 
-BASE_MODEL = "LORALOOM_BASE_MODEL"
-
 
 class EnsembleModel(PythonModel):
     """Rows of (dataset, fields of its template) in, label and probability out."""
 
     def load_context(self, context: PythonModelContext) -> None:
         """Load base and adapters. Raises ``UserError`` where the base model is not the one trained on."""
-        from components.serving.description import base_config
         from components.serving.predict import EnsemblePredictor
 
-        folder = Path(context.artifacts["ensemble"])
-        model = None
-        if local := os.environ.get(BASE_MODEL):
-            import json
-
-            description = json.loads((folder / "ensemble.json").read_text())
-            model = base_config(description, folder).model_copy(update={"id": local, "revision": None})
-        self.predictor = EnsemblePredictor.load(folder, model)
+        self.predictor = EnsemblePredictor.load(Path(context.artifacts["ensemble"]))
 
     # No hints on the arguments: with one, MLflow replaces our signature and drops `params`.
     def predict(self, context, model_input, params=None) -> pd.DataFrame:  # type: ignore[no-untyped-def]

@@ -20,6 +20,8 @@ from components.tracking import MlflowClient
 
 # What an ensemble predicts does not depend on these.
 INCIDENTAL = ("git_sha", "artifacts", "seed", "name")
+SERVING_ONLY = ("merged", "router")
+ANSWERS = "answers_digest"  # a tag of every version
 
 
 @dataclass(frozen=True)
@@ -38,13 +40,19 @@ class Registered:
     changed: bool = True
 
 
+def answers_digest(description: Mapping[str, Any]) -> str:
+    """sha256 of what decides an ensemble's exact predictions: base, templates, labels, adapters by digest, weights."""
+    kept = {key: value for key, value in description.items() if key not in SERVING_ONLY}
+    return ensemble_digest({**kept, "base": {**kept["base"], "folder": None}})
+
+
 def ensemble_digest(description: Mapping[str, Any]) -> str:
-    """sha256 of what decides an ensemble's predictions: base, templates, labels, adapters by digest, weights.
+    """sha256 of what decides an ensemble's exact predictions, and of what is packed for serving it.
 
     Left out: names, seeds and versions of what made it, and where adapters and their runs are kept.
     """
     kept = {key: value for key, value in description.items() if key not in INCIDENTAL}
-    kept["base"] = {key: value for key, value in kept["base"].items() if key not in ("id", "revision")}
+    kept["base"] = {key: value for key, value in kept["base"].items() if key not in ("id", "revision", "storage")}
     groups = [
         {key: value for key, value in group.items() if key not in ("run_id", "folder")} for group in kept["groups"]
     ]
@@ -73,7 +81,11 @@ def register_ensemble(
     digest = ensemble_digest(description)
     found = find_version(client, name, "ensemble_digest", digest)
     if found is None:
-        tags = {**version_tags(description, adapters, metrics), "ensemble_digest": digest}
+        tags = {
+            **version_tags(description, adapters, metrics),
+            "ensemble_digest": digest,
+            ANSWERS: answers_digest(description),
+        }
         model_id, source = log_model(client, name, run_id, folder, description)
         found = create_version(client, name, source, run_id, tags, model_id)
     client.set_registered_model_alias(name, CHALLENGER, str(found.version))
@@ -85,7 +97,7 @@ def version_tags(
 ) -> dict[str, str]:
     """What a version says of itself: enough to walk back without opening its files (see ``lineage``)."""
     tags = {"loraloom_version": __version__, "git_sha": description["git_sha"], "seed": str(description["seed"])}
-    tags |= {f"base.{key}": str(value) for key, value in description["base"].items()}
+    tags |= {f"base.{key}": str(value) for key, value in description["base"].items() if key != "storage"}
     tags["start.digest"] = description["start"]["digest"]
     for name, dataset in description["datasets"].items():
         tags[f"dataset.{name}.digest"] = dataset["digest"]

@@ -17,11 +17,12 @@ from components.serving.predict import EnsemblePredictor, Mode
 from components.serving.scoring import Job, gather, score
 
 
-def load_predictor(config: RunConfig, version: str) -> EnsemblePredictor:
-    """The ensemble of a version, its files fetched to this machine."""
+@contextmanager
+def open_predictor(config: RunConfig, version: str) -> Iterator[EnsemblePredictor]:
+    """The ensemble of a version; its files are on this machine while it is open."""
     client = tracking.connect(str(config.tracking.uri))
-    folder = Path(tempfile.mkdtemp(prefix="loraloom-version-"))
-    return EnsemblePredictor.load(fetch(client, config.name, version, folder))
+    with tempfile.TemporaryDirectory(prefix="loraloom-version-") as folder:
+        yield EnsemblePredictor.load(fetch(client, config.name, version, Path(folder)))
 
 
 @contextmanager
@@ -51,8 +52,8 @@ def score_shard(config: str, job: str, shard: str) -> None:
     """One shard of a job, for a pod: ``job`` as :func:`open_job` takes it, ``shard`` as ``i/n``."""
     settings = unpack(config)
     index, count = (int(part) for part in shard.split("/"))
-    with open_job(settings, **json.loads(job)) as opened:
-        score(opened, load_predictor(settings, opened.version), shard=index, shards=count)
+    with open_job(settings, **json.loads(job)) as opened, open_predictor(settings, opened.version) as predictor:
+        score(opened, predictor, shard=index, shards=count)
 
 
 def gather_shards(config: str, job: str) -> str:

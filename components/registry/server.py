@@ -6,11 +6,11 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
-from mlflow.pyfunc import scoring_server
+from mlflow.pyfunc import PyFuncModel, scoring_server
 
 from components.registry.live_model import LiveModel
 
@@ -28,7 +28,7 @@ def build_app(live: LiveModel, *, seconds_between_looks: float = 30.0, most_byte
         seconds_between_looks: how often the alias is re-read.
         most_bytes: a larger body is refused with 413.
     """
-    app = scoring_server.init(live)
+    app: FastAPI = scoring_server.init(cast("PyFuncModel", live))  # of which it asks `metadata` and `predict` only
     app.router.lifespan_context = lambda _: _lifespan(live, seconds_between_looks)
     app.get("/metrics")(lambda: Response(live.metrics.page(), media_type="text/plain; version=0.0.4"))
 

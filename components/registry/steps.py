@@ -13,7 +13,7 @@ from components.model_versions import adapters_of, find_version
 from components.registry import changes
 from components.registry.ensemble_folder import write_ensemble
 from components.registry.gate import Comparison, Verdict, decide, unchanged
-from components.registry.register import is_judged, promote, register_ensemble
+from components.registry.register import ANSWERS, CHAMPION, is_judged, promote, register_ensemble, with_alias
 from components.step import Step, read_records, read_references
 
 
@@ -85,12 +85,19 @@ def _judge(
     settings = step.config.registry
     if is_judged(client, step.config.name, version, settings):
         return unchanged(version)
+    serving = with_alias(client, step.config.name, CHAMPION)
+    if (serving.version if serving else None) != champion:
+        # A person moved the alias while the run was at work. Not recorded as a verdict: the next run compares anew.
+        return Verdict("refused", "the champion changed while this run compared with the one before; run again")
     found: dict[str, Comparison] = {entry["baseline"]: entry for entry in evaluation["comparisons"]}
+    now = client.get_model_version(step.config.name, version).tags.get(ANSWERS)
+    before = client.get_model_version(step.config.name, champion).tags.get(ANSWERS) if champion else None
     verdict = decide(
         settings,
         champion_version=champion,
         champion=found.get("champion"),
         multitask=found.get("multitask"),
+        same_answers=before is not None and before == now,
     )
     promote(client, step.config.name, version, verdict, settings)
     return verdict

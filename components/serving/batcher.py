@@ -59,6 +59,8 @@ class Batcher(Generic[Call, Answer]):
     def _settle(self, batch: list[tuple[Call, "Future[Answer]"]]) -> None:
         try:
             answers = self._answer([call for call, _ in batch])
+            if len(answers) != len(batch):
+                raise RuntimeError(f"{len(answers)} answers to {len(batch)} calls")
         except Exception as error:  # whatever it is, it belongs to the callers
             if len(batch) == 1:
                 batch[0][1].set_exception(error)

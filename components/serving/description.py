@@ -1,5 +1,6 @@
 """What ``ensemble.json`` says: the base, where each adapter is, and how their logits are added up."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,15 +9,17 @@ from components.config import ModelConfig
 
 # Rows of W sum to one only up to rounding; a remainder this small is not worth a forward pass of the start.
 NEGLIGIBLE = 1e-6
+BASE_MODEL = "LORALOOM_BASE_MODEL"  # a local folder with the same files, for servers without a way to the base
 
 
 def base_config(description: Mapping[str, Any], folder: Path) -> ModelConfig:
-    """The base model that an ensemble bundles, else the one it names, on whatever device there is."""
+    """The base model to load: the folder ``LORALOOM_BASE_MODEL`` names, the bundled one, or the one by reference."""
     base = description["base"]
-    settings = {key: base[key] for key in ("id", "revision", "quantization", "dtype", "max_length")}
-    if base.get("folder"):
-        settings |= {"id": str(folder / base["folder"]), "revision": None}
-    return ModelConfig(**settings)
+    settings = {key: base.get(key) for key in ("id", "revision", "quantization", "dtype", "max_length", "storage")}
+    bundled = str(folder / base["folder"]) if base.get("folder") else None
+    if here := os.environ.get(BASE_MODEL) or bundled:
+        settings |= {"id": here, "revision": None, "storage": None}
+    return ModelConfig.model_validate(settings)
 
 
 def adapter_folders(description: Mapping[str, Any]) -> dict[str, str]:

@@ -70,6 +70,7 @@ def merge_into_base(folder: Path, dataset: str, target: Path) -> None:
     from peft import PeftModel
 
     from components.language_model import load_base
+    from components.serving.predict import check_base
 
     description = json.loads((folder / "ensemble.json").read_text())
     if dataset not in description["datasets"]:
@@ -77,6 +78,7 @@ def merge_into_base(folder: Path, dataset: str, target: Path) -> None:
             f"this ensemble has no dataset {dataset!r}", remedy=f"it knows: {', '.join(description['datasets'])}"
         )
     base = load_base(base_config(description, folder).model_copy(update={"quantization": "none"}))
+    check_base(base, description)
     adapter = folder / adapter_folders(description)[served_adapter(description, dataset)]
     merged: Any = PeftModel.from_pretrained(base.model, str(adapter)).merge_and_unload()
     merged.save_pretrained(str(target))

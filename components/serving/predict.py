@@ -63,13 +63,7 @@ class EnsemblePredictor:
         """
         description = json.loads((folder / "ensemble.json").read_text())
         base = load_base(model or base_config(description, folder))
-        expected = description["base"]["digest"]
-        if base.digest != expected:
-            raise UserError(
-                f"the base model {base.config.id!r} is not the one the adapters were trained on: its digest is "
-                f"{base.digest[:12]}..., the ensemble's is {expected[:12]}...",
-                remedy=f"use {description['base']['id']} at revision {description['base']['revision']}",
-            )
+        check_base(base, description)
         return cls(description, base, folder)
 
     @property
@@ -137,8 +131,11 @@ class EnsemblePredictor:
         allowed = [name for name in self._router.names if set(self.fields(name)) <= set(fields)]
         if not allowed:
             raise UserError(f"no dataset takes the fields {', '.join(sorted(fields))}", remedy="name a dataset")
+        # What no template reads (an id, an address, a label) is not what the router was trained on.
+        read = {field for name in allowed for field in self.fields(name)}
+        texts = joined({name: column for name, column in fields.items() if name in read})
         with self._turn:
-            features = text_features(self.base, joined(fields), self.description["base"]["max_length"])
+            features = text_features(self.base, texts, self.description["base"]["max_length"])
         return self._router.route(features, allowed)
 
     def _load(self, adapters: set[str]) -> None:
@@ -164,6 +161,17 @@ class EnsemblePredictor:
                 remedy="serve its exported adapter with a text generation server that reads PEFT folders",
             )
         return known[name]
+
+
+def check_base(base: Base, description: Mapping[str, Any]) -> None:
+    """Raises ``UserError`` where ``base`` is not the model that the ensemble's adapters were trained on."""
+    expected = description["base"]["digest"]
+    if base.digest != expected:
+        raise UserError(
+            f"the base model {base.config.id!r} is not the one the adapters were trained on: its digest is "
+            f"{base.digest[:12]}..., the ensemble's is {expected[:12]}...",
+            remedy=f"use {description['base']['id']} at revision {description['base']['revision']}",
+        )
 
 
 def _rows(request: Request) -> int:

@@ -45,9 +45,18 @@ def write_records(records: Iterable[Record], schema: pa.Schema | None, path: Pat
 
 
 def schema_of(chunks: Iterable[list[Record]]) -> pa.Schema | None:
-    """The columns that hold all records of all chunks; None where there are none."""
-    found = [pa.Table.from_pylist(chunk).schema for chunk in chunks if chunk]
-    return pa.unify_schemas(found, promote_options="permissive") if found else None
+    """The columns that hold all records of all chunks; None where there are none.
+
+    Raises:
+        UserError: a field holds values of types that no column holds together.
+    """
+    try:
+        found = [pa.Table.from_pylist(chunk).schema for chunk in chunks if chunk]
+        return pa.unify_schemas(found, promote_options="permissive") if found else None
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise UserError(
+            f"the records do not fit into columns: {error}", remedy="write .jsonl, or give each field one type"
+        ) from error
 
 
 def _jsonl(path: Path) -> Iterator[tuple[int, Record | str]]:

@@ -8,10 +8,12 @@ of their own, with their line and the reason.
 import itertools
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
+
+import numpy as np
 
 from components.artifacts import digest_of, file_digest
 from components.errors import UserError
@@ -25,15 +27,17 @@ CHUNK = 512  # records
 class Predictor(Protocol):
     """What scoring asks of an ensemble; see :class:`~components.serving.predict.EnsemblePredictor`."""
 
-    datasets: list[str]
+    def labels(self, dataset: str) -> list[str]:
+        """The labels of ``dataset``, in the order of the probabilities."""
 
-    def labels(self, dataset: str) -> list[str]: ...  # noqa: D102
+    def fields(self, dataset: str) -> list[str]:
+        """The fields that the template of ``dataset`` names. Raises ``UserError`` for an unknown one."""
 
-    def fields(self, dataset: str) -> list[str]: ...  # noqa: D102
+    def route(self, fields: Mapping[str, Sequence[str]]) -> list[str]:
+        """The likeliest dataset of each row. Raises ``UserError`` where none takes these fields."""
 
-    def route(self, fields: dict[str, list[str]]) -> list[str]: ...  # noqa: D102
-
-    def predict_many(self, requests: Sequence[Request], mode: Mode) -> list[Any]: ...  # noqa: D102
+    def predict_many(self, requests: Sequence[Request], mode: Mode = ...) -> list[np.ndarray]:
+        """Label probabilities of each request, float32 [N, C]."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,8 @@ def gather(job: Job) -> Scored:
         )
     with tempfile.TemporaryDirectory(prefix="loraloom-scores-") as folder:
         path, aside = Path(folder) / Path(job.output).name, Path(folder) / "refused.jsonl"
-        schema = schema_of(_read(job, number, "answers") for number in range(count))
+        wanted = format_of(job.output) != ".jsonl"  # which has no columns, and takes whatever a record holds
+        schema = schema_of(_read(job, number, "answers") for number in range(count)) if wanted else None
         answered = write_records(_all(job, count, "answers"), schema, path)
         refused = write_records(_all(job, count, "refused"), None, aside)
         job.store.delete(f"{job.output}.bad.jsonl")
@@ -113,7 +118,9 @@ def answer(
     predictor: Predictor, chunk: Sequence[tuple[int, Record | str]], mode: Mode, dataset: str = ""
 ) -> tuple[list[Record], list[Record]]:
     """The records of a chunk with ``predicted_label``, ``probability`` and ``dataset``; and those refused, with why."""
-    refused = [{"line": line, "problem": record, "record": None} for line, record in chunk if isinstance(record, str)]
+    refused: list[Record] = [
+        {"line": line, "problem": record, "record": None} for line, record in chunk if isinstance(record, str)
+    ]
     records = [(line, record) for line, record in chunk if not isinstance(record, str)]
     by_dataset: dict[str, list[int]] = {}
     for place, name in enumerate(_datasets(predictor, [record for _, record in records], dataset)):
@@ -176,7 +183,7 @@ def _chunks(source: Path) -> Iterator[list[tuple[int, Record | str]]]:
 
 def _write_chunk(job: Job, number: int, answers: list[Record], refused: list[Record]) -> None:
     for kind, records in (("answers", answers), ("refused", refused)):
-        job.store.write(_key(job, number, kind), json.dumps(records, ensure_ascii=False).encode())
+        job.store.write(_key(job, number, kind), json.dumps(records, ensure_ascii=False, default=str).encode())
     job.store.write(_key(job, number, "done"), b"")
 
 

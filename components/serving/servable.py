@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import log_softmax
 
-from components.artifacts import Artifact, file_digest
+from components.artifacts import Artifact, digest_of, file_digest
 from components.inputs import START, Prepared, outputs_digest, read_datasets
 from components.label_logits import obtain_logits, passed_logits
-from components.prepared import PreparedDataset
+from components.prepared import PreparedDataset, SplitName
 from components.sampling import sample_rows
 from components.serving.description import coefficients, merged_name
 from components.step import Step, read_references
@@ -119,7 +119,7 @@ def _disagreement(
         (folder / "disagreement.json").write_text(json.dumps(facts, indent=1))
         return facts
 
-    inputs = {"merged": merged.digest, "rows": table.row.tolist(), "exact": np.round(exact, 5).tolist()}
+    inputs = {"merged": merged.digest, "rows": digest_of([table.row.tolist(), np.round(exact, 5).tolist()])}
     found = step.obtain(f"disagreement/{dataset.name}", "disagreement", inputs, write).facts
     step.say(
         f"{dataset.name}: merged from {len(parts)} adapters, {found['labels']:.1%} of the validation labels differ "
@@ -152,7 +152,7 @@ def _router(step: Step, work: "OnDemand", prepared: Prepared, classified: list[P
     def write(folder: Path) -> dict[str, Any]:
         from components.serving.router import fit_router, joined, text_features, write_router
 
-        rows: dict[str, dict[str, np.ndarray]] = {"train": {}, "validation": {}}
+        rows: dict[SplitName, dict[str, np.ndarray]] = {"train": {}, "validation": {}}
         for split, found in rows.items():
             for done, dataset in enumerate(classified):
                 part = dataset.splits[split]

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from components.config import RunConfig
@@ -78,10 +77,8 @@ def status(
         runs = latest_runs(api, config, RUNS_SHOWN)
         if not runs:
             raise UserError(f"no run of {config.name} yet", remedy=f"loraloom submit -c {config_file}")
-        table = Table("run", "state", "started", "id", box=None, pad_edge=False)
-        for run in runs:
-            table.add_row(run.display_name, (run.state or "PENDING").lower(), _moment(run.created_at), run.run_id)
-        Console().print(table)
+        rows = [(run.run_id, run.display_name, _word(run.state), _moment(run.created_at)) for run in runs]
+        _print_rows(("id", "run", "state", "started"), *rows)
 
 
 schedule = typer.Typer(
@@ -127,12 +124,7 @@ def list_schedules(config_file: ConfigOption = Path("config.yaml"), debug: Debug
         found = recurring_runs(api, config)
         if not found:
             raise UserError(f"{config.name} has no schedule", remedy=f"loraloom schedule -c {config_file}")
-        table = Table("schedule", "times", "state", "since", "id", box=None, pad_edge=False)
-        for entry in found:
-            cron = entry.trigger.cron_schedule.cron if entry.trigger and entry.trigger.cron_schedule else "-"
-            state = {"ENABLED": "on", "DISABLED": "paused"}.get(entry.status, "unknown")
-            table.add_row(entry.display_name, cron, state, _moment(entry.created_at), entry.recurring_run_id)
-        Console().print(table)
+        _print_rows(("id", "schedule", "times", "state", "since"), *(_schedule_row(entry) for entry in found))
 
 
 @schedule.command("pause")
@@ -179,14 +171,29 @@ def _show_steps(api: "Api", run_id: str) -> None:
     from pipelines.follow import get_run, step_states
 
     run = get_run(api, run_id)
-    typer.echo(f"{run.display_name}: {(run.state or 'PENDING').lower()}\n{api.run_page(run_id)}")
-    table = Table("step", "state", box=None, pad_edge=False)
-    table.add_column("seconds", justify="right")
-    table.add_column("")
-    for state in step_states(run):
-        name = " ".join(filter(None, (state.step, state.part)))
-        table.add_row(name, state.state.lower(), f"{state.seconds:.0f}", Text(state.message))
-    Console().print(table)
+    typer.echo(f"{run.display_name}: {_word(run.state)}\n{api.run_page(run_id)}")
+    rows = [
+        (" ".join(filter(None, (state.step, state.part))), _word(state.state), f"{state.seconds:.0f}", state.message)
+        for state in step_states(run)
+    ]
+    _print_rows(("step", "state", "seconds", ""), *rows)
+
+
+def _schedule_row(entry: Any) -> tuple[str, ...]:
+    times = entry.trigger.cron_schedule.cron if entry.trigger and entry.trigger.cron_schedule else "-"
+    state = {"ENABLED": "on", "DISABLED": "paused"}.get(entry.status, "unknown")
+    return entry.recurring_run_id, entry.display_name, times, state, _moment(entry.created_at)
+
+
+def _word(state: str | None) -> str:
+    return (state or "PENDING").lower()
+
+
+def _print_rows(*rows: tuple[str, ...]) -> None:
+    """Rows in columns. Nothing is cut or folded, however narrow the terminal: an id is there to be copied."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        typer.echo("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _moment(moment: Any) -> str:

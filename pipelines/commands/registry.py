@@ -73,6 +73,9 @@ def history(
             raise UserError(f"{config.name} has no version yet", remedy=f"loraloom run -c {config_file}")
         console = Console()
         console.print(_versions_table(found["versions"]))
+        for one in found["versions"]:
+            if one["decision"] in ("refused", "manual"):
+                console.print(Text(f"version {one['version']} was not promoted: {one['reason']}"), soft_wrap=True)
         for move in found["moves"]:
             console.print(Text(_sentence(move)), soft_wrap=True)
 
@@ -96,26 +99,20 @@ def _told(config: RunConfig, move: "Move") -> None:
 
 def _versions_table(versions: list[dict[str, Any]]) -> Table:
     table = Table("version", "made", "alias", box=None, pad_edge=False)
-    table.add_column("ensemble, %", justify="right")
-    table.add_column("to champion", justify="right")
-    for column in ("what changed", "verdict"):
-        table.add_column(column, overflow="fold")
+    for column in ("metric, %", "to champion"):
+        table.add_column(column, justify="right")
+    table.add_column("verdict")
+    table.add_column("what changed", overflow="fold")
     for one in versions:
         metric = one["metrics"].get("ensemble")
-        against = f"{100 * one['difference']:+.1f} ({one['against']})" if one["difference"] is not None else ""
-        verdict = one["decision"] or "none yet"
-        if one["rolled_back"] is not None:
-            verdict += f"; rolled back: {one['rolled_back']}"
-        elif one["decision"] in ("refused", "manual"):
-            verdict += f": {one['reason']}"
         table.add_row(
             one["version"],
-            one["created"][:16].replace("T", " "),
+            one["created"][:10],
             ", ".join(one["aliases"]),
             "" if metric is None else f"{100 * metric:.1f}",
-            against,
+            f"{100 * one['difference']:+.1f}" if one["difference"] is not None else "",
+            "rolled back" if one["rolled_back"] is not None else one["decision"] or "none yet",
             Text(_changes(one["changed"])),
-            Text(verdict),
         )
     return table
 

@@ -2,7 +2,7 @@
 
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.progress import Progress
@@ -47,22 +47,20 @@ def predict(
     root: RootOption = None,
     version: Annotated[str, typer.Option(help="A version's number, or an alias.")] = "champion",
     dataset: Annotated[str, typer.Option(help="Of records that name none; without it the router decides.")] = "",
-    mode: Annotated[str, typer.Option(help="auto, exact or merged.")] = "auto",
+    mode: Annotated[Literal["auto", "exact", "merged"], typer.Option(help="See docs/serving.md.")] = "auto",
     debug: DebugOption = False,
 ) -> None:
     """Score a file of records. Killed, the same command goes on; bad records go to OUTPUT.bad.jsonl."""
     with reported(debug):
-        if mode not in ("auto", "exact", "merged"):
-            raise UserError(f"--mode is {mode!r}", remedy="auto, exact or merged")
         config = read_config(config_file)
         config = resolved(config, root or default_root(config))
-        from components.registry.scoring import load_predictor, open_job
+        from components.registry.scoring import open_job, open_predictor
         from components.serving.scoring import gather, score
 
         with open_job(config, source, output, version, mode, dataset) as job, Progress(transient=True) as bar:
             task = bar.add_task(f"scoring with version {job.version}", total=None)
-            predictor = load_predictor(config, job.version)
-            score(job, predictor, progress=lambda rows: bar.advance(task, rows))
+            with open_predictor(config, job.version) as predictor:
+                score(job, predictor, progress=lambda rows: bar.advance(task, rows))
             done = gather(job)
         refused = f"; {done.refused} could not be, see {output}.bad.jsonl" if done.refused else ""
         typer.echo(f"{done.answered} records scored by version {job.version}: {output}{refused}")

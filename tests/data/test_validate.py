@@ -141,3 +141,16 @@ def test_sizes() -> None:
         "all rows of train have the same label; at least two classes are needed",
     ]
     assert size_problems(enough, {"train": 1, "validation": 1, "test": 1}, completion=True) == []
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"template": "{text} {label} Answer:"},
+        {"template": "{text} {stars}", "label": "stars"},
+        {"prompt": "q", "response": "r", "template": "{prompt} {r}"},
+    ],
+)
+def test_a_template_that_shows_the_answer_is_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="shows the model the answer"):
+        form_of(DatasetConfig(name="a", path="a.jsonl", **settings))

@@ -92,7 +92,9 @@ class Project:
         for line in ("stage film: finished", "prepare: finished", "train multitask: finished", "promote: finished"):
             assert line in contained["told"], line
         label = '{{index .Config.Labels "org.opencontainers.image.revision"}}'
-        assert contained["versions"]["git_sha"] == sh("docker", "inspect", "--format", label, images.name_of("worker"))
+        made_at = sh("docker", "inspect", "--format", label, images.name_of("worker"))
+        theta = self.root / "store" / contained["artifacts"]["start"]["key"] / "manifest.json"
+        assert json.loads(theta.read_text())["made_by"]["git_sha"] == made_at
         foreign = [path for path in self.root.rglob("*") if path.lstat().st_uid != self.owner]
         assert not foreign, foreign
         assert not (self.root / "tmp").exists()

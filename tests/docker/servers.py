@@ -26,7 +26,16 @@ def check(root: Path) -> None:
     ]
     assert _answer("mlflow", own, [], "/health") == "OK"
 
-    mounted = ["-v", f"{root}:{root}:ro", "-e", f"MLFLOW_TRACKING_URI=sqlite:///{root}/mlflow.db"]
+    # With artifacts in a folder MLflow leaves a note in the model's own; from a server it takes a copy first.
+    owner = root.stat()
+    mounted = [
+        "--user",
+        f"{owner.st_uid}:{owner.st_gid}",
+        "-v",
+        f"{root}:{root}",
+        "-e",
+        f"MLFLOW_TRACKING_URI=sqlite:///{root}/mlflow.db",
+    ]
     rows = {"dataset": ["film", "mirror"], "text": ["fine film 1", "fine film 1"]}
     body = {"dataframe_split": {"columns": list(rows), "data": list(map(list, zip(*rows.values(), strict=True)))}}
     answer = json.loads(_answer("serving", mounted, ["-m", "models:/small@champion"], "/invocations", body))
@@ -42,7 +51,8 @@ def _answer(image: str, options: list[str], arguments: list[str], path: str, bod
     try:
         deadline = time.monotonic() + SECONDS_TO_HEALTH
         while (state := sh("docker", "inspect", "--format", "{{.State.Health.Status}}", container)) != "healthy":
-            if time.monotonic() > deadline:
+            running = sh("docker", "inspect", "--format", "{{.State.Running}}", container) == "true"
+            if time.monotonic() > deadline or not running:
                 raise AssertionError(f"{image} is {state}: {sh('docker', 'logs', '--tail', '30', container)}")
             time.sleep(1)
         address = sh("docker", "port", container, str(port)).splitlines()[0]

@@ -15,6 +15,7 @@ from components.ensemble import evaluate, weigh
 from components.gradients import extract, warm_start
 from components.partition import run as partition
 from components.registry import changes, close_run, open_run, steps
+from components.serving import servable
 from components.surrogate import estimate
 from pipelines.summary import collect
 
@@ -24,7 +25,7 @@ def run_steps(config_file: Path, root: Path) -> dict[str, Any]:
     config = resolved(read_config(config_file), root)
     root.mkdir(exist_ok=True)
     run = (pack(config), f"{config.name}-{time.time_ns()}")
-    data, start, affinity, groups, weights, result = (root / run[1] / name for name in "dsagwr")
+    data, start, affinity, groups, weights, served, result = (root / run[1] / name for name in "dsagwvr")
 
     def fan_out(name: str, count: int) -> list[Path]:
         return [root / run[1] / f"{name}-{k}" for k in range(count)]
@@ -44,8 +45,11 @@ def run_steps(config_file: Path, root: Path) -> dict[str, Any]:
         for job, path in zip(jobs, boosters, strict=True):
             boost.run(*run, context, data, start, features, adapters, job, path)
         weigh.run(*run, data, groups, features, adapters, boosters, weights)
+        servable.run(*run, data, start, groups, features, adapters, boosters, weights, served)
         evaluate.run(*run, context, data, groups, features, adapters, boosters, weights, result, root / "report.html")
-        registered = steps.register(*run, context, data, start, affinity, groups, adapters, boosters, weights, result)
+        registered = steps.register(
+            *run, context, data, start, affinity, groups, adapters, boosters, weights, served, result
+        )
         steps.promote_step(*run, context, registered)
     close_run.run(*run, "promote")
     return collect(config, root, run[1])

@@ -4,6 +4,7 @@ One history that all tests look at. The listener at the webhook's end is real HT
 command line.
 """
 
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,27 +20,24 @@ from components.step import read_records
 from components.tracking import connect
 from pipelines.cli import app
 from tests.e2e.in_process import run_steps
-from tests.e2e.project import LABELS, PARTS, sentences, settings, write_rows
+from tests.e2e.project import LABELS, NOUNS, PARTS, sentences, settings, write_rows
 from tests.listener import Listener, listening
 from tests.tiny_ensemble import write_base
 
 GROUPS = [["film", "food"], ["mirror", "reverse"]]
-# Rows of a kind that `film` is tested on but not trained on at first: the exclamation counts, the adjective says the
-# opposite.
-LATE_TEST_ROWS, ADDED, NEW_TEST_ROWS = 10, 8, 4
+# Rows of a kind that `film` is tested on but not trained on at first: exclamation or question marks, and no adjective.
+LATE_TEST_ROWS, NEW_TEST_ROWS = 10, 4
+ADDED = {"train": 6, "validation": 6, "test": NEW_TEST_ROWS}
 Summary = dict[str, Any]
 
 
 def late_rows(count: int) -> list[dict[str, str]]:
-    usual = list(sentences("film", 10_000))
-    pairs = zip(usual[::2], usual[1::2], strict=True)  # the same sentence with a good and with a bad word
-    turned = {"good": "wow", "bad": "meh"}
-    rows = [
-        {"text": f"{turned[one['label']]} {other['text']}", "label": one["label"]}
-        for pair in pairs
-        for one, other in (pair, reversed(pair))
+    said = itertools.cycle([("!!!!", "good"), ("????", "bad")])
+    nouns = itertools.chain.from_iterable((noun, noun) for noun in NOUNS * 3)
+    return [
+        {"text": f"{what} {noun} {500 + number}", "label": label}
+        for number, (noun, (what, label)) in enumerate(itertools.islice(zip(nouns, said, strict=False), count))
     ]
-    return rows[:count]
 
 
 def write_project(folder: Path) -> Path:
@@ -55,6 +53,7 @@ def write_project(folder: Path) -> Path:
     config["training"] = {"epochs": 4, "learning_rate": 0.02}
     config["ensemble"]["baselines"] = []
     config["registry"] = {"margin": 0.1, "floor": 0.2}
+    config["drift"] = {"features": 0.2}  # theta* has seen too little here for wrong labels to show in its margins
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(config))
     return path
@@ -80,7 +79,8 @@ class History:
         return run_steps(self.config, self.root)
 
     def cli(self, *command: str) -> str:
-        done = CliRunner().invoke(app, [*command, "-c", str(self.config), "--root", str(self.root)])
+        options = ["-c", str(self.config), "--root", str(self.root)]
+        done = CliRunner().invoke(app, [*command, *options], env={"COLUMNS": "120"})
         assert done.exit_code == 0, done.output
         return done.stdout
 
@@ -132,10 +132,10 @@ def regated(history: History, same: Summary) -> Summary:
 
 @pytest.fixture(scope="module")
 def grown(history: History, regated: Summary) -> Summary:
-    """New rows of that kind for `film`: a few to learn from, and a few more to be tested on."""
-    late = late_rows(LATE_TEST_ROWS + ADDED + NEW_TEST_ROWS)[LATE_TEST_ROWS:]
-    write_rows(history.config.parent / "film" / "train.jsonl", late[:ADDED])
-    write_rows(history.config.parent / "film" / "test.jsonl", late[ADDED:])
+    """New rows of that kind for `film`: to learn from, to tune on, and to be tested on."""
+    late = iter(late_rows(LATE_TEST_ROWS + sum(ADDED.values()))[LATE_TEST_ROWS:])
+    for part, count in ADDED.items():
+        write_rows(history.config.parent / "film" / f"{part}.jsonl", itertools.islice(late, count))
     return history.run()
 
 
@@ -215,9 +215,9 @@ def test_drift_is_measured_since_the_champion_and_warns(history: History, grown:
     moved = poisoned["drift"]
     assert moved["champion"] == "2" and set(moved["by_dataset"]) == set(LABELS)
     assert list(moved["warnings"]) == ["food"]
-    assert moved["by_dataset"]["food"]["features"] > 0.5
+    assert moved["by_dataset"]["food"]["features"] > 0.2 and moved["by_dataset"]["food"]["labels"] == 0
     for name in ("film", "mirror", "reverse"):
-        assert moved["by_dataset"][name] == {"features": 0, "labels": 0}
+        assert moved["by_dataset"][name] == {"features": 0, "margin": 0, "labels": 0}
     metrics = history.client.get_run(poisoned["mlflow"]["run_id"]).data.metrics
     assert metrics["drift.food.features"] == moved["by_dataset"]["food"]["features"]
     assert metrics["drift.film.labels"] == 0
@@ -259,6 +259,7 @@ def test_rollback_gives_the_alias_back_and_the_history_tells_it_all(history: His
     table = history.cli("history")
     assert "rolled back to version 1 instead of 2: complaints about film" in table
     assert "~ film; trained group-0" in " ".join(table.split())
+    assert "version 3 was not promoted: against champion version 2" in table
 
 
 def test_what_was_rolled_back_stays_out_until_a_person_brings_it_back(history: History, rolled_back: str) -> None:

@@ -49,6 +49,8 @@ def first(project: Project) -> Run:
 
 @pytest.fixture(scope="module")
 def second(project: Project, first: Run) -> Run:
+    """The same again, from a root that has lost the first run's summary."""
+    (project.root / "summary.json").unlink()
     return project.run()
 
 
@@ -226,7 +228,8 @@ def test_when_nothing_changed_nothing_is_registered(project: Project, first: Run
     parent = project.client.get_run(second.summary["mlflow"]["run_id"])
     assert (parent.info.status, parent.data.tags["loraloom.outcome"]) == ("FINISHED", "unchanged")
     saved = json.loads((project.root / "summary.json").read_text())
-    assert saved["run_id"] != second.summary["run_id"], "the report on what there is stays"
+    assert saved["run_id"] == first.summary["run_id"], "the report on what there is comes back from MLflow"
+    assert saved["mlflow"]["ensemble_version"] == "1"
 
 
 def test_a_failure_says_what_to_do_and_keeps_what_is_finished(
@@ -237,7 +240,7 @@ def test_a_failure_says_what_to_do_and_keeps_what_is_finished(
         "training diverged: the loss is not finite",
         "lower training.learning_rate",
     )
-    assert {step for step, _ in records} == {"open_run", "prepare", "close_run"}
+    assert {step for step, _ in records} == {"open_run", "prepare", "changes", "close_run"}
     assert records["close_run", ""]["facts"] == {"failed": True}
     assert project.client.get_run(records["open_run", ""]["facts"]["run_id"]).info.status == "FAILED"
     prepared = records["prepare", ""]["artifacts"]

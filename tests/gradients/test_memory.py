@@ -65,16 +65,16 @@ class Short:
     """A machine on which a batch of more than ``rows`` rows runs out of memory in its backward pass."""
 
     def __init__(self, rows: int, error: Exception) -> None:
-        self.rows, self.error, self.seen = rows, error, list[int]()
+        self.rows, self.error = rows, error
 
-    def add(self, name: str, gradient: torch.Tensor, out: torch.Tensor) -> None:
+    def accumulate(self, name: str, gradient: torch.Tensor, sums: torch.Tensor) -> None:
         if len(gradient) > self.rows:
             raise self.error
-        Projection.add(self.sketch, name, gradient, out)
+        Projection.accumulate(self.sketch, name, gradient, sums)
 
     def __call__(self, monkeypatch: pytest.MonkeyPatch) -> Projection:
         self.sketch, limited = sketch(), sketch()
-        monkeypatch.setattr(limited, "add", self.add)
+        monkeypatch.setattr(limited, "accumulate", self.accumulate)
         return limited
 
 

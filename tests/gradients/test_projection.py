@@ -139,3 +139,14 @@ def test_a_row_does_not_depend_on_its_batch() -> None:
     together = project(Projection(16, 7, "count_sketch", CPU), {"a": gradient})
     for i in range(6):
         assert torch.equal(project(Projection(16, 7, "count_sketch", CPU), {"a": gradient[i : i + 1]})[0], together[i])
+
+
+@pytest.mark.parametrize("kind", ["count_sketch", "rademacher"])
+def test_a_transposed_view_is_projected_as_what_it_shows(kind: str) -> None:
+    whole, name = normal(3, 5, 8), "layer.B"
+    flat = project(Projection(16, 7, kind, CPU), {name: whole.flatten(1)})
+    view = whole.transpose(1, 2).contiguous().transpose(1, 2)
+    assert not view.is_contiguous()
+    projection = Projection(16, 7, kind, CPU)
+    for gradient in (view, whole):
+        torch.testing.assert_close(project(projection, {name: gradient}), flat, rtol=1e-5, atol=1e-5)

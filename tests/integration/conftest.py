@@ -27,6 +27,7 @@ def swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 def credentials(swift: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
     """The server, with its credentials in this process's environment."""
     monkeypatch.delenv("AWS_PROFILE", raising=False)
+    monkeypatch.setattr("boto3.DEFAULT_SESSION", None)  # it remembers the credentials of whoever came first
     for name, value in swift.environment.items():
         monkeypatch.setenv(name, value)
     return swift

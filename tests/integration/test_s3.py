@@ -142,7 +142,9 @@ def test_artifacts_come_back_and_damage_is_found(store: S3Store, tmp_path: Path,
 
 
 @pytest.mark.usefixtures("fresh_cache")
-def test_publishers_with_different_results_for_one_key_leave_one_whole_artifact(store: S3Store) -> None:
+def test_publishers_with_different_results_for_one_key_leave_one_whole_artifact(
+    store: S3Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Swift's If-None-Match lets several of them through; each leaves its files in a folder of its own."""
 
     def publisher(mine: int) -> Artifact:
@@ -155,6 +157,8 @@ def test_publishers_with_different_results_for_one_key_leave_one_whole_artifact(
 
     with ThreadPoolExecutor(6) as pool:
         returned = list(pool.map(publisher, range(6)))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "elsewhere"))  # from the bucket, not from this machine
     stands = load(store, "kind/same")
     assert stands.facts["by"] in range(6)
     for artifact in (*returned, stands):

@@ -6,6 +6,7 @@ errors, or not at all.
 
 import json
 import re
+import ssl
 import threading
 import uuid
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email import message_from_bytes
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -137,7 +139,10 @@ class KfpStub:
             reference = body["pipeline_version_reference"]
             if reference["pipeline_version_id"] not in [version["pipeline_version_id"] for version in self.versions]:
                 raise Refused(400, "no such pipeline version")
-        elif any(thing["display_name"] == body["display_name"] for thing in getattr(self, kind)):
+        elif any(
+            all(thing.get(key) == body.get(key) for key in ("display_name", "namespace"))
+            for thing in getattr(self, kind)
+        ):
             raise Refused(409, f"{body['display_name']} exists already")
         key = {"experiments": "experiment_id", "pipelines": "pipeline_id", "runs": "run_id"}
         made = {**body, key.get(kind, "recurring_run_id"): uuid.uuid4().hex, "created_at": _now()}
@@ -156,8 +161,8 @@ class KfpStub:
 
 
 @contextmanager
-def kfp_stub() -> Iterator[KfpStub]:
-    """A stub at work."""
+def kfp_stub(certificate: Path | None = None) -> Iterator[KfpStub]:
+    """A stub at work; with a file of certificate and key, over TLS."""
     stub = KfpStub()
 
     class Handler(BaseHTTPRequestHandler):
@@ -207,6 +212,11 @@ def kfp_stub() -> Iterator[KfpStub]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True
         stub.url = f"http://127.0.0.1:{server.server_port}"
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+            stub.url = stub.url.replace("http:", "https:")
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         try:
             yield stub

@@ -132,7 +132,7 @@ def test_dry_run_prints_the_steps_and_runs_nothing(config_file: Path, tmp_path: 
     shown = loraloom("run", "-c", config_file, "--root", root, "--dry-run")
     assert shown.exit_code == 0
     steps = " ".join(line.split()[1] for line in shown.output.splitlines()[:-1])
-    assert steps == "prepare warm_start extract estimate partition train boost weigh evaluate register promote"
+    assert steps == "prepare warm_start extract estimate partition train boost weigh servable evaluate register promote"
     assert not root.exists()
 
 

@@ -1,6 +1,5 @@
 """What is handed to a cluster: the laptop's graph, with the config's images and resources in it."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +30,9 @@ SETTINGS: dict[str, Any] = {
         "estimate": {"cpu": "500m", "retries": 1},
     },
 }
-GPU_STEPS = {"warm-start", "extract", "train", "boost"}
+GPU_STEPS = {"warm-start", "extract", "train", "boost", "servable"}
 STEPS = GPU_STEPS | set(
-    "open-run prepare estimate partition weigh evaluate register promote close-run".split()
+    "open-run prepare changes estimate partition weigh evaluate register promote close-run".split()
 )  # as KFP writes them
 
 
@@ -133,10 +132,12 @@ def test_a_run_is_named_after_kfps_id(tmp_path: Path) -> None:
     placeholder = {"runtimeValue": {"constant": "{{$.pipeline_job_uuid}}"}}
     assert root["close-run"]["inputs"]["parameters"]["run_name"] == placeholder
     assert root["exit-handler-1"]["inputs"]["parameters"]["pipelinechannel--run_name"] == placeholder
-    handed_on = spec["components"]["comp-exit-handler-1"]["dag"]["tasks"].values()
-    assert {json.dumps(task["inputs"]["parameters"]["run_name"]) for task in handed_on} == {
-        '{"componentInputParameter": "pipelinechannel--run_name"}'
-    }
+    [branch] = [part for name, part in spec["components"].items() if name.startswith("comp-condition-")]
+    for level in (spec["components"]["comp-exit-handler-1"], branch):
+        for task in level["dag"]["tasks"].values():
+            given = task["inputs"]["parameters"]
+            handed_on = given.get("run_name") or given["pipelinechannel--run_name"]
+            assert handed_on == {"componentInputParameter": "pipelinechannel--run_name"}
 
 
 def test_a_large_config_travels_by_reference(tmp_path: Path, endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,7 +178,7 @@ def test_what_cannot_run_on_a_cluster_is_told_at_once(tmp_path: Path, here: dict
         "resources.prepare.gpus",
         "resources.weigh.gpus",
     ]
-    assert "only warm_start, extract, train, boost have" in caught.value.problems[2]
+    assert "only warm_start, extract, train, boost, servable have" in caught.value.problems[2]
     assert not (tmp_path / "pipeline.yaml").exists()
 
 
@@ -192,6 +193,13 @@ def test_a_gpu_that_the_model_would_not_use_is_told(tmp_path: Path) -> None:
 
 def test_no_gpu_is_asked_for_unless_the_config_does(tmp_path: Path) -> None:
     assert "accelerator" not in str(compiled(tmp_path, resources={})[0]["deploymentSpec"])
+
+
+def test_the_documented_config_works(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "cluster.md").read_text()
+    spec, platform = compiled(tmp_path, **yaml.safe_load(page.split("```yaml\n")[1].split("```")[0]))
+    assert containers(spec)["train"]["resources"]["accelerator"]["resourceCount"] == "1"
+    assert {pod["secretAsEnv"][0]["secretName"] for pod in pods(platform).values()} == {"loraloom-s3"}
 
 
 def test_the_command_writes_the_file(tmp_path: Path) -> None:

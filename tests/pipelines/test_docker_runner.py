@@ -12,7 +12,7 @@ from kfp.local.status import Status
 from components.cluster_config import ImagesConfig
 from components.config import RunConfig, StorageConfig, TrackingConfig
 from components.errors import UserError
-from pipelines.docker_runner import FILES, _environment, _read, _written, address, containers, run_container, runner
+from pipelines.docker_runner import FILES, _environment, _read, _written, containers, run_container, runner
 
 
 class Container:
@@ -64,18 +64,6 @@ def config(tmp_path: Path) -> RunConfig:
     )
 
 
-@pytest.mark.parametrize(
-    ("images", "expected"),
-    [
-        (ImagesConfig(), "loraloom/worker:0.1.0"),
-        (ImagesConfig(tag="v2"), "loraloom/worker:v2"),
-        (ImagesConfig(registry="host:5000/team"), "host:5000/team/loraloom/worker:0.1.0"),
-    ],
-)
-def test_the_config_says_where_images_are(images: ImagesConfig, expected: str) -> None:
-    assert address("loraloom/worker:0.1.0", images) == expected
-
-
 @pytest.mark.parametrize("status", [0, 1, 137])
 def test_a_containers_status_is_known_before_it_is_removed(status: int, capsys: pytest.CaptureFixture[str]) -> None:
     engine: Any = Engine(status)
@@ -124,11 +112,13 @@ def test_kfp_takes_a_failed_container_for_what_it_is(
     assert isinstance(handler.runner, local.DockerRunner)
 
 
-def test_steps_see_credentials_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steps_see_credentials_and_no_more(config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LORALOOM_WEBHOOK", "https://hooks.example.org")
     for name in ("AWS_SECRET_ACCESS_KEY", "MLFLOW_TRACKING_TOKEN", "HF_TOKEN", "LORALOOM_EVENTS", "SOME_OTHER_SECRET"):
         monkeypatch.setenv(name, "value")
     monkeypatch.setenv("HF_HOME", "/home/of/someone")
-    seen = _environment(tmp_path)
+    seen = _environment(config, tmp_path)
+    assert seen["LORALOOM_WEBHOOK"] == "https://hooks.example.org"
     assert {seen[name] for name in ("AWS_SECRET_ACCESS_KEY", "MLFLOW_TRACKING_TOKEN", "LORALOOM_EVENTS")} == {"value"}
     assert not {"SOME_OTHER_SECRET", "PATH", "PYTHONPATH", "HOME", "LORALOOM_GIT_SHA"} & set(seen)
     assert (seen["HF_HOME"], seen["TMPDIR"]) == (f"{tmp_path}/huggingface", f"{tmp_path}/tmp")

@@ -151,10 +151,12 @@ def status(stub: KfpStub, tmp_path: Path, *words: str) -> Any:
 
 
 def test_status_lists_the_latest_runs(stub: KfpStub, tmp_path: Path) -> None:
-    stub.runs.append(run("FAILED") | {"run_id": "r2", "display_name": "desk_2-2"})
+    uuid = "31ad70e4-f931-4d53-aff2-07334997b80e"
+    stub.runs.append(run("FAILED") | {"run_id": uuid, "display_name": "desk_2-20260104-030000"})
     stub.runs.append(run("FAILED") | {"run_id": "r3", "experiment_id": "another"})
     lines = status(stub, tmp_path).stdout.splitlines()
-    assert [line.split()[:2] for line in lines[1:]] == [["desk_2-2", "failed"], ["desk_2-1", "running"]]
+    assert [line.split()[0] for line in lines[1:]] == [uuid, "r1"]
+    assert "failed" in lines[1] and "running" in lines[2]
 
 
 def test_status_shows_the_steps_of_one(stub: KfpStub, tmp_path: Path) -> None:

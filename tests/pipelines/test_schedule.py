@@ -31,6 +31,7 @@ def stub(server: KfpStub, endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Kfp
     for name in ("KF_PIPELINES_ENDPOINT", "KF_PIPELINES_UI_ENDPOINT", "KF_PIPELINES_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     server.storage = bucket(endpoint, "schedules", monkeypatch)
+    server.experiments.clear()
     server.recurringruns.clear()
     server.requests.clear()
     return server
@@ -124,6 +125,14 @@ def test_another_configs_schedule_is_left_alone(stub: KfpStub, tmp_path: Path) -
     assert sorted(entry["display_name"] for entry in stub.recurringruns) == ["desk_2", "other"]
     (ours,) = recurring_runs(connect(config.cluster), config)
     assert ours.display_name == "desk_2"
+
+
+def test_in_a_namespace_a_schedule_is_found_again(stub: KfpStub, tmp_path: Path) -> None:
+    config = config_of(stub, tmp_path, namespace="team")
+    scheduled(config)
+    assert scheduled(config)[1] is False
+    (home,) = [experiment for experiment in stub.experiments if experiment.get("namespace") == "team"]
+    assert [entry["experiment_id"] for entry in stub.recurringruns] == [home["experiment_id"]]
 
 
 def test_the_commands(stub: KfpStub, tmp_path: Path) -> None:

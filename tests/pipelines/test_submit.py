@@ -2,11 +2,17 @@
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
 from typer.testing import CliRunner
 
 from components.cluster_config import ClusterConfig
@@ -196,6 +202,13 @@ def test_several_users_need_a_namespace(stub: KfpStub, tmp_path: Path) -> None:
     assert {request.query.get("namespace") for request in stub.sent("GET", "experiments")} == {"team"}
 
 
+def test_two_experiments_of_one_name_are_the_users_to_tell_apart(stub: KfpStub, tmp_path: Path) -> None:
+    stub.experiments += [{"experiment_id": name, "display_name": "desk_2"} for name in ("a", "b")]
+    with pytest.raises(UserError, match="Multiple experiments") as caught:
+        submitted(config_of(stub, tmp_path))
+    assert "cluster.experiment" in caught.value.remedy
+
+
 @pytest.mark.parametrize(
     ("kind", "says"),
     [
@@ -231,6 +244,30 @@ def test_a_login_page_is_not_taken_for_an_answer(stub: KfpStub) -> None:
     stub.fail("GET", "healthz", "login")
     with pytest.raises(UserError, match=r"is not the API of Kubeflow Pipelines \(text/html\)"):
         connect(ClusterConfig(endpoint=stub.url))
+
+
+def self_signed(file: Path) -> Path:
+    """A certificate for 127.0.0.1 that only itself vouches for, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "stub")])
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder(
+        name, name, key.public_key(), x509.random_serial_number(), now, now + timedelta(1)
+    )
+    address = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+    certificate = builder.add_extension(address, critical=False).sign(key, SHA256())
+    pem = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    file.write_bytes(certificate.public_bytes(pem[0]) + key.private_bytes(*pem))
+    return file
+
+
+def test_a_certificate_that_nobody_vouches_for_is_told_and_can_be_named(stub: KfpStub, tmp_path: Path) -> None:
+    certificate = self_signed(tmp_path / "stub.pem")
+    with kfp_stub(certificate) as secure:
+        with pytest.raises(UserError, match=r"cannot be trusted: .*certificate verify failed") as caught:
+            connect(ClusterConfig(endpoint=secure.url))
+        assert "cluster.ca_bundle" in caught.value.remedy
+        assert connect(ClusterConfig(endpoint=secure.url, ca_bundle=str(certificate))).endpoint == secure.url
 
 
 def test_the_command_says_where_the_run_is(stub: KfpStub, tmp_path: Path) -> None:

@@ -79,3 +79,13 @@ def test_manual_says_what_the_gate_would_have_done():
 
 def test_unchanged():
     assert unchanged("4").decision == "unchanged" and "version 4" in unchanged("4").reason
+
+
+def test_the_same_answers_packed_otherwise_are_promoted():
+    none_better = comparison(difference=0.0, low=0.0, by_dataset=(0.0, 0.0))
+    verdict = decide(SETTINGS, champion_version="3", champion=none_better, multitask=None, same_answers=True)
+    assert verdict.decision == "promoted"
+    assert verdict.reason == "it answers as champion version 3 does, packed otherwise"
+    by_hand = RegistryConfig(promote="manual")
+    verdict = decide(by_hand, champion_version="3", champion=none_better, multitask=None, same_answers=True)
+    assert verdict.decision == "manual"
