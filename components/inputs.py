@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from components.artifacts import Artifact, digest_of
+from components.artifacts import Artifact, digest_of, file_digest
 from components.base_model import model_inputs
 from components.prepared import PreparedDataset, read_prepared
 from components.step import Step
@@ -53,3 +53,8 @@ def read_split(artifacts: Mapping[str, Artifact], split: str) -> list[Features]:
 def outputs_digest(step: Step, adapter: str | None) -> str:
     """What fixes a model's outputs: the base, its quantization, and the adapter's digest (None: the bare base)."""
     return digest_of({"model": model_inputs(step.config.model), "adapter": adapter})
+
+
+def weights_digest(adapter: Artifact) -> str:
+    """sha256 of an adapter's weights alone: its curve does not change what it answers."""
+    return file_digest(adapter.folder / "adapter_model.safetensors")

@@ -9,10 +9,9 @@ import numpy as np
 
 from components.adapter_log import record_adapter
 from components.adapters.boosting import paired_gain
-from components.adapters.train import weights_digest
 from components.artifacts import Artifact, digest_of
 from components.base_model import model_inputs
-from components.inputs import START, Prepared, outputs_digest, read_datasets
+from components.inputs import START, Prepared, outputs_digest, read_datasets, weights_digest
 from components.label_logits import obtain_logits, passed_logits
 from components.prepared import SplitName
 from components.step import Step, read_references

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from components.adapter_log import record_adapter
 from components.adapters.task import Task, collect, delivered, discard
-from components.artifacts import Artifact, digest_of, file_digest
+from components.artifacts import Artifact, digest_of
 from components.base_model import model_inputs
 from components.cluster_config import StepResources
-from components.inputs import START, Prepared, outputs_digest, read_datasets
+from components.inputs import START, Prepared, outputs_digest, read_datasets, weights_digest
 from components.label_logits import obtain_logits
 from components.sampling import feature_index
 from components.step import Step, read_references
@@ -115,8 +115,3 @@ def _logits(step: Step, work: "OnDemand", prepared: Prepared, trained: Artifact,
                 feature_index(step.config, dataset, "train"),
             )
             obtain_logits(step, outputs, dataset, "train", compute, model=task["name"], index=sampled)
-
-
-def weights_digest(adapter: Artifact) -> str:
-    """sha256 of an adapter's weights alone: its curve does not change what it answers."""
-    return file_digest(adapter.folder / "adapter_model.safetensors")

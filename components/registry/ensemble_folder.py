@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from components.artifacts import Artifact, git_sha
-from components.base_model import PATTERNS, model_digest, model_folder
+from components.base_model import model_digest, model_files
 from components.inputs import START, Prepared
 from components.label_tokens import known_label_tokens
 from components.step import Step
@@ -99,11 +99,10 @@ def _group(
 
 
 def _bundle(step: Step, folder: Path) -> str:
-    source, target = model_folder(step.config.model), folder / "base"
+    target = folder / "base"
     target.mkdir()
-    for pattern in PATTERNS:
-        for path in source.glob(pattern):
-            shutil.copyfile(path, target / path.name)
+    for path in model_files(step.config.model):
+        shutil.copyfile(path, target / path.name)
     return "base"
 
 

@@ -16,8 +16,7 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 
 from components.artifacts import canonical
-from components.errors import UserError
-from components.registry.register import with_alias
+from components.registry.register import version_number
 from components.serving.batcher import Batcher
 from components.serving.metrics import ServingMetrics
 from components.tracking import MlflowClient
@@ -94,14 +93,7 @@ class LiveModel:
         self._batcher.close()
 
     def _number(self) -> str:
-        found = with_alias(self._client, self.name, self.alias)
-        if found is None:
-            raise UserError(
-                f"no version of {self.name} is the {self.alias}",
-                remedy="run the pipeline, or `loraloom promote` a version; `loraloom serve --alias challenger` "
-                "serves the newest",
-            )
-        return found.version
+        return version_number(self._client, self.name, self.alias)
 
     def _load(self, number: str) -> _Version:
         mlflow.set_tracking_uri(self._client.tracking_uri)

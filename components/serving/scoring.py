@@ -10,6 +10,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -59,7 +60,7 @@ class Job:
     mode: Mode = "auto"
     dataset: str = ""
 
-    @property
+    @cached_property  # it reads the whole source
     def parts(self) -> str:
         """The prefix of finished chunks: another source, version or setting has another."""
         told = digest_of([file_digest(self.source), self.version, self.mode, self.dataset, CHUNK])
@@ -164,8 +165,9 @@ def _problem(predictor: Predictor, name: str | UserError, record: Record) -> str
     """Why a record cannot be answered; '' where it can."""
     if isinstance(name, UserError):
         return name.what
+    given = _text_fields(record)
     try:
-        lacking = [field for field in predictor.fields(name) if field not in _text_fields(record)]
+        lacking = [field for field in predictor.fields(name) if field not in given]
     except UserError as error:
         return error.what
     return f"{name} needs the text fields {', '.join(lacking)}" if lacking else ""

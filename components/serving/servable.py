@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import log_softmax
 
-from components.artifacts import Artifact, digest_of, file_digest
-from components.inputs import START, Prepared, outputs_digest, read_datasets
+from components.artifacts import Artifact, digest_of
+from components.inputs import START, Prepared, outputs_digest, read_datasets, weights_digest
 from components.label_logits import obtain_logits, passed_logits
 from components.prepared import PreparedDataset, SplitName
 from components.sampling import sample_rows
@@ -23,7 +23,6 @@ from components.step import Step, read_references
 if TYPE_CHECKING:
     from components.on_demand import OnDemand
 
-WEIGHTS = "adapter_model.safetensors"
 ROUTER_ROWS = 200  # of each dataset; a linear router on features of a few hundred numbers asks for no more
 
 
@@ -78,7 +77,7 @@ def _merge(
     artifacts = {name: step.load(references, _label(name)) for name in parts}
     rank = step.config.serving.rank or step.config.lora.rank
     inputs = {
-        "adapters": {name: file_digest(artifact.folder / WEIGHTS) for name, artifact in artifacts.items()},
+        "adapters": {name: weights_digest(artifact) for name, artifact in artifacts.items()},
         "coefficients": dict(parts),
         "rank": rank,
     }
@@ -104,7 +103,7 @@ def _disagreement(
     """How far the merged adapter's answers are from the ensemble's, on the validation rows."""
     table = obtain_logits(
         step,
-        outputs_digest(step, file_digest(merged.folder / WEIGHTS)),
+        outputs_digest(step, weights_digest(merged)),
         dataset,
         "validation",
         work.logits(merged.folder, dataset, "validation"),
@@ -157,7 +156,7 @@ def _router(step: Step, work: "OnDemand", prepared: Prepared, classified: list[P
             for done, dataset in enumerate(classified):
                 part = dataset.splits[split]
                 chosen = sample_rows(part.row, ROUTER_ROWS, seed)
-                texts = [joined(part.fields)[i] for i in chosen]
+                texts = joined({name: [column[i] for i in chosen] for name, column in part.fields.items()})
                 found[dataset.name] = text_features(work.base, texts, step.config.model.max_length)
                 step.progress(done + 1, len(classified), f"router: {split} rows of {dataset.name}")
         router = fit_router(rows["train"], seed)
