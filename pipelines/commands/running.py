@@ -22,20 +22,26 @@ RunnerOption = Annotated[
 ]
 
 
-def plan(config_file: ConfigOption = Path("config.yaml"), root: RootOption = None, debug: DebugOption = False) -> None:
+def plan(
+    config_file: ConfigOption = Path("config.yaml"),
+    root: RootOption = None,
+    runner: RunnerOption = "subprocess",
+    debug: DebugOption = False,
+) -> None:
     """Run up to the partition: show the groups, what they should bring, and what training will cost.
 
     `loraloom run` goes on from here; nothing is computed twice.
     """
     with reported(debug):
         config = read_config(config_file)
-        summary = run_local(config, root or default_root(config), until="partition", debug=debug)
+        summary = run_local(config, root or default_root(config), until="partition", runner=runner, debug=debug)
         from pipelines.show import show_plan
         from pipelines.training_plan import training_plan
 
         console = Console()
         show_plan(console, summary, training_plan(config, summary))
-        console.print(Text(f"-> loraloom run {_options(config_file, root)}"), soft_wrap=True)
+        again = _options(config_file, root) + (f" --runner {runner}" if runner != "subprocess" else "")
+        console.print(Text(f"-> loraloom run {again}"), soft_wrap=True)
 
 
 def run(
@@ -64,6 +70,7 @@ def demo(
     folder: Annotated[Path, typer.Argument(help="Folder for the demo's data, config and results.")] = Path(
         ".loraloom/demo"
     ),
+    runner: RunnerOption = "subprocess",
     debug: DebugOption = False,
 ) -> None:
     """Generate small datasets and run the whole pipeline on them with the base model that comes along.
@@ -74,7 +81,7 @@ def demo(
         config_file = _write_demo(folder)
         config = read_config(config_file)
         typer.echo(f"wrote {config_file} and its data")
-        summary = run_local(config, folder, debug=debug)
+        summary = run_local(config, folder, runner=runner, debug=debug)
         from pipelines.show import show_result
 
         show_result(Console(), summary, _options(config_file, None if folder == default_root(config) else folder))

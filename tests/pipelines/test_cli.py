@@ -193,3 +193,13 @@ def test_check_compares_gradients_on_the_users_own_model_and_data(config_file: P
     assert shown.exit_code == 0, shown.output
     assert "gradients of 16 rows, 84 LoRA matrices each, in a batch and one at a time: largest relative" in shown.output
     assert "They agree" in shown.output and f"{config_file} is fine" in shown.output
+
+
+@pytest.mark.parametrize("command", ["plan", "run", "demo"])
+def test_every_command_that_runs_steps_can_run_them_in_containers(
+    command: str, config_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/no.sock")
+    where = [tmp_path / "demo"] if command == "demo" else ["-c", config_file, "--root", tmp_path / "root"]
+    ended = loraloom(command, *where, "--runner", "docker")
+    assert (ended.exit_code, "no Docker engine answers" in ended.stderr) == (2, True)
