@@ -137,8 +137,11 @@ def find(store: ObjectStore, key: str) -> Artifact | None:
     return load(store, key) if store.exists(f"{key}/{MANIFEST}") else None
 
 
-def load(store: ObjectStore, key: str) -> Artifact:
+def load(store: ObjectStore, key: str, wanted: Callable[[str], bool] | None = None) -> Artifact:
     """A verified local copy of the artifact under ``key``.
+
+    Args:
+        wanted: by name, which files to bring and check; manifest and digest are then of these only.
 
     Raises:
         UserError: there is none, or a file does not match its checksum.
@@ -148,6 +151,9 @@ def load(store: ObjectStore, key: str) -> Artifact:
     except KeyError:
         raise UserError(f"no finished artifact at {store.uri(key)}", remedy="run the pipeline again") from None
     files = _files(key, manifest)
+    if wanted is not None:
+        part = {name: entry for name, entry in manifest["files"].items() if wanted(name)}
+        manifest |= {"files": part, "digest": _digest(part)}
     if isinstance(store, LocalStore):
         folder = store.root / files
         damaged = _damaged(folder, manifest)
@@ -180,7 +186,7 @@ def _describe(
         path.relative_to(folder).as_posix(): {"sha256": file_digest(path), "size": path.stat().st_size}
         for path in paths
     }
-    digest = digest_of({name: entry["sha256"] for name, entry in files.items()})
+    digest = _digest(files)
     return {
         "kind": kind,
         "schema": SCHEMA_VERSION,
@@ -196,6 +202,10 @@ def _describe(
             **{name: version(name) for name in LIBRARIES},
         },
     }
+
+
+def _digest(files: Mapping[str, Mapping[str, Any]]) -> str:
+    return digest_of({name: entry["sha256"] for name, entry in files.items()})
 
 
 def _upload(store: ObjectStore, key: str, manifest: Mapping[str, Any], folder: Path) -> None:

@@ -6,6 +6,9 @@ neither torch nor transformers.
 
 import functools
 import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -15,8 +18,11 @@ from components.errors import UserError
 from components.object_store import ObjectStore, open_store
 
 # What loading needs; weights only as safetensors, because a pickle can run code.
-PATTERNS = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja")
+WEIGHTS = "*.safetensors"
+PATTERNS = (WEIGHTS, "*.json", "*.model", "*.txt", "*.jinja")
 STAGED = "s3://"
+CONFIG = "config.json"  # every model has one, and it is small
+COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def model_folder(model: ModelConfig) -> Path:
@@ -29,14 +35,25 @@ def model_folder(model: ModelConfig) -> Path:
         folder = _fetched(model)
     else:
         folder = Path(model.id) if Path(model.id).is_dir() else _snapshot(model)
-    if not (folder / "config.json").is_file():
-        raise UserError(f"model.id: {folder} has no config.json", remedy="give a folder in transformers layout")
-    if not list(folder.glob("*.safetensors")):
+    if not (folder / CONFIG).is_file():
+        raise UserError(f"model.id: {folder} has no {CONFIG}", remedy="give a folder in transformers layout")
+    if not list(folder.glob(WEIGHTS)):
         raise UserError(
             f"model.id: {folder} has no *.safetensors file",
             remedy="convert the weights to safetensors; loraloom does not load pickled weights",
         )
     return folder
+
+
+def tokenizer_folder(model: ModelConfig) -> Path:
+    """A folder with all of the model's files but, where it has to be fetched, the weights.
+
+    Raises:
+        UserError: as :func:`model_folder`.
+    """
+    if model.id.startswith(STAGED):
+        return _fetched(model, weights=False)
+    return Path(model.id) if Path(model.id).is_dir() else _snapshot(model, weights=False)
 
 
 def model_files(model: ModelConfig) -> list[Path]:
@@ -58,6 +75,21 @@ def model_digest(model: ModelConfig) -> str:
         }
     counted = (name for name in digests if any(fnmatchcase(name, pattern) for pattern in PATTERNS))
     return digest_of({name: digests[name] for name in counted})
+
+
+def model_identity(model: ModelConfig) -> str:
+    """What the model's files are, in a word that changes with them; a hub model's weights are not fetched for it.
+
+    A hub commit says what the files are without having them, and a branch stands for the commit that it is at now; a
+    folder's files are read (:func:`model_digest`).
+
+    Raises:
+        UserError: as :func:`model_folder`.
+    """
+    if model.id.startswith(STAGED) or Path(model.id).is_dir():
+        return model_digest(model)
+    pinned = COMMIT.fullmatch(model.revision or "")
+    return f"{model.id}@{model.revision if pinned else _hub_commit(model)}"
 
 
 @functools.cache
@@ -84,10 +116,10 @@ def _staged(model: ModelConfig) -> tuple[ObjectStore, str, str]:
 
 
 @functools.cache
-def _fetched(model: ModelConfig) -> Path:
+def _fetched(model: ModelConfig, *, weights: bool = True) -> Path:
     """A verified copy of a staged model on this machine; verified once a process."""
     store, key, folder = _staged(model)
-    return load(store, key).folder / folder
+    return load(store, key, None if weights else lambda name: not fnmatchcase(name, WEIGHTS)).folder / folder
 
 
 @functools.cache
@@ -109,12 +141,32 @@ def _patterns(model: ModelConfig) -> list[str]:
     return [*PATTERNS, "*.py"] if model.trust_remote_code else list(PATTERNS)
 
 
-def _snapshot(model: ModelConfig) -> Path:
+def _snapshot(model: ModelConfig, *, weights: bool = True) -> Path:
     from huggingface_hub import snapshot_download
+
+    wanted = [pattern for pattern in _patterns(model) if weights or pattern != WEIGHTS]
+    with _reached(model):
+        return Path(snapshot_download(model.id, revision=model.revision, allow_patterns=wanted))
+
+
+def _hub_commit(model: ModelConfig) -> str:
+    """The commit that the model's revision stands for: by the hub's word, without a network as it was last seen here.
+
+    Asked for by way of the smallest file: so the two cases are told apart just as where the whole model is fetched.
+    """
+    from huggingface_hub import hf_hub_download
+
+    with _reached(model):
+        return Path(hf_hub_download(model.id, CONFIG, revision=model.revision)).parent.name  # snapshots/<commit>/
+
+
+@contextmanager
+def _reached(model: ModelConfig) -> Iterator[None]:
+    """Tell the user that there is no such model in reach."""
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(model.id, revision=model.revision, allow_patterns=_patterns(model)))
+        yield
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise UserError(
             f"model.id: {model.id!r} is neither a local folder nor a hub model in reach ({type(error).__name__})",

@@ -1,8 +1,8 @@
-"""The label tokens of a dataset, from the tokenizer alone: no weights are loaded."""
+"""The label tokens of a dataset, from the tokenizer alone: no weights are loaded, nor fetched."""
 
 from typing import Any
 
-from components.base_model import model_folder
+from components.base_model import tokenizer_folder
 from components.config import ModelConfig
 from components.prepared import PreparedDataset
 from components.prompts import label_tokens
@@ -14,5 +14,5 @@ def known_label_tokens(model: ModelConfig, dataset: PreparedDataset) -> list[int
         return []
     from transformers import AutoTokenizer
 
-    tokenizer: Any = AutoTokenizer.from_pretrained(model_folder(model), trust_remote_code=model.trust_remote_code)
+    tokenizer: Any = AutoTokenizer.from_pretrained(tokenizer_folder(model), trust_remote_code=model.trust_remote_code)
     return label_tokens(dataset.words, dataset.template, tokenizer)[0]

@@ -4,21 +4,19 @@ It comes right after `prepare`, as soon as the datasets' digests are known, and 
 """
 
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from components import tracking
 from components.artifacts import SCHEMA_VERSION, digest_of
-from components.base_model import model_digest
+from components.base_model import model_identity
 from components.config import RunConfig
 from components.model_versions import find_version
 from components.registry.aliases import ROLLED_BACK
 from components.registry.register import is_judged
 from components.step import Step, read_references
 
-COMMIT = re.compile(r"[0-9a-f]{40}")
 TAG = "made_from"  # of a version: digest of all that the run which made or met it was made from
 # Where a run works and whom it tells changes nothing in what it makes; datasets and model go in by content.
 ELSEWHERE = {
@@ -59,9 +57,6 @@ def _verdict(tags: Mapping[str, str]) -> str:
 
 def _settings(config: RunConfig) -> dict[str, Any]:
     """Everything else that decides what a run makes."""
-    model = config.model
-    pinned = bool(COMMIT.fullmatch(model.revision or "")) and not Path(model.id).is_dir()  # a branch moves
-    # A hub commit says what the files are without having them; a folder has to be read.
-    files = f"{model.id}@{model.revision}" if pinned else model_digest(model)
-    how = model.model_dump(include={"quantization", "dtype", "max_length"})
-    return {"files": files, "model": how, "settings": config.model_dump(mode="json", exclude=ELSEWHERE)}
+    how = config.model.model_dump(include={"quantization", "dtype", "max_length"})
+    settings = config.model_dump(mode="json", exclude=ELSEWHERE)
+    return {"files": model_identity(config.model), "model": how, "settings": settings}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from components.artifacts import Artifact, git_sha
-from components.base_model import model_digest, model_files
+from components.base_model import model_files
 from components.inputs import START, Prepared
 from components.label_tokens import known_label_tokens
 from components.step import Step
@@ -37,7 +37,7 @@ def write_ensemble(
         "base": {
             "id": config.model.id,
             "revision": config.model.revision,
-            "digest": model_digest(config.model),
+            "digest": step.load(references, START).inputs["model"]["digest"],  # without having its weights here
             "quantization": config.model.quantization,
             "dtype": config.model.dtype,
             "max_length": config.model.max_length,

@@ -11,7 +11,7 @@ import datasets
 import pytest
 
 from components import base_model
-from components.base_model import model_digest, model_folder, model_inputs
+from components.base_model import model_digest, model_folder, model_inputs, tokenizer_folder
 from components.config import DatasetConfig, RunConfig, StorageConfig
 from components.config_transport import pack
 from components.data.run import run as prepare
@@ -148,6 +148,9 @@ def test_a_staged_model_is_known_without_being_fetched_and_verified_when_it_is(
     store.write(weights, store.read(weights)[:-1] + b"x")
     with pytest.raises(UserError, match="does not match the checksum"):
         model_folder(staged)
+    tokenizer = tokenizer_folder(staged)  # without the weights, which nobody looks at
+    assert (tokenizer / "tokenizer.json").read_bytes() == (Path(config.model.id) / "tokenizer.json").read_bytes()
+    assert (tokenizer / "config.json").is_file() and not list(tokenizer.glob("*.safetensors"))
 
 
 @pytest.mark.parametrize("storage", ["s3"], indirect=True)
