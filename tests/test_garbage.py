@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from components.artifacts import find, publish
-from components.garbage import find_garbage, has_records, remove
+from components.garbage import find_garbage, has_records, remove, sources_in
 from components.object_store import LocalStore
 from components.step import write_record
 
@@ -39,8 +39,17 @@ def features(store: LocalStore, name: str, days: float, kind: str = "features") 
     return key
 
 
-def ran(store: LocalStore, run_name: str, days: float, keys: Iterable[str]) -> None:
-    """A run that made or reused ``keys`` so long ago, by the records it left."""
+def ran(
+    store: LocalStore,
+    run_name: str,
+    days: float,
+    keys: Iterable[str] = (),
+    given: Iterable[str] = (),
+    name: str = "desk",
+) -> None:
+    """A run of ``name`` that made or reused ``keys`` and was given sources so long ago, by the records it left."""
+    opened = {"name": name, "sources": list(given)}
+    write_record(store, run_name, {"step": "open_run", "part": "", "artifacts": {}, "facts": opened})
     made = {f"features/{number}": {"key": key, "digest": "d", "fresh": False} for number, key in enumerate(keys)}
     write_record(store, run_name, {"step": "extract", "part": "a", "artifacts": made})
     write_record(store, run_name, {"step": "promote", "part": "", "artifacts": {}})
@@ -74,12 +83,48 @@ def test_what_a_registered_version_was_made_from_stays_for_good(store: LocalStor
     assert set(garbage(store)) == {registered, forgotten}
 
 
-def test_other_kinds_stay(store: LocalStore) -> None:
-    for kind in ("adapter", "booster", "logits", "start", "dataset", "staged", "evaluation"):
+def test_other_kinds_stay_for_good(store: LocalStore) -> None:
+    for kind in ("adapter", "booster", "logits", "start", "dataset", "evaluation"):
         features(store, "old", 400, kind)
-    store.write("configs/a.json", b"{}")
-    age(store, "configs/", 400)
     assert garbage(store) == []
+
+
+def test_sources_stay_while_a_young_or_kept_or_latest_run_was_given_them(store: LocalStore) -> None:
+    names = ("young", "kept", "latest", "superseded", "other", "nobody's")
+    staged = {name: features(store, name, 400, "staged") for name in names}
+    configs = {name: f"configs/{number:064x}.json" for number, name in enumerate(names)}
+    for key in configs.values():
+        store.write(key, b"{}")
+    age(store, "configs/", 400)
+    ran(store, "run-1", 350, given=[staged["superseded"], configs["superseded"]])
+    ran(store, "run-2", 340, given=[staged["kept"], configs["kept"]])
+    ran(store, "run-3", 31, given=[staged["other"], configs["other"]], name="a second project")
+    ran(store, "run-4", 31, given=[staged["latest"], configs["latest"]])
+    gone = {key for name in ("superseded", "nobody's") for key in (staged[name], configs[name])}
+    gone |= {staged["young"], configs["young"]}
+    assert set(garbage(store, ["run-2"])) == gone
+    ran(store, "run-5", 2, given=[staged["latest"], configs["latest"]])
+    ran(store, "run-0", 3, given=[staged["young"], configs["young"]])
+    assert set(garbage(store, ["run-2"])) == gone - {staged["young"], configs["young"]}
+
+
+def test_the_sources_of_a_config_are_found_in_it(store: LocalStore) -> None:
+    staged, config = f"staged/{'ab' * 16}", f"configs/{'cd' * 32}.json"
+    told = f'{{"datasets": [{{"path": "s3://b/x/{staged}/01/film"}}], "model": {{"id": "/root/{staged}/9/model"}}}}'
+    assert sources_in(told, f'{{"config_key": "{config}"}}') == [config, staged]
+    assert sources_in('{"path": "/data/staged/film"}') == []
+
+
+def test_an_adapter_that_nobody_collected_goes(store: LocalStore) -> None:
+    for job in ("old", "new"):
+        for name in ("adapter_model.safetensors", "facts.json"):
+            store.write(f"trained/{job}/{name}", b"data")
+    age(store, "trained/old", 31)
+    age(store, "trained/new", 29)
+    (found,) = find_garbage(store, [], NOW - MONTH)
+    assert (found.what, found.folder) == ("adapter not collected", "trained/old")
+    remove(store, found)
+    assert list(store.keys("trained/")) == ["trained/new/adapter_model.safetensors", "trained/new/facts.json"]
 
 
 def test_an_unfinished_feature_set_goes_too(store: LocalStore) -> None:

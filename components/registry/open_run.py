@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from components import tracking
+from components.garbage import sources_in
 from components.registry.platform_run import platform_run
 from components.registry.register import champion
 from components.step import Step
@@ -30,7 +31,8 @@ def run(config: str, run_name: str) -> str:
             tracking.close_run(client, run_id, failed=True)  # without this step's record nobody else would know of it
             raise
         experiment_id = client.get_run(run_id).info.experiment_id
-        step.facts = {"tracking_uri": tracked.uri, "experiment_id": experiment_id, "run_id": run_id}
+        given = {"name": step.config.name, "sources": sources_in(config, step.config.model_dump_json())}
+        step.facts = {"tracking_uri": tracked.uri, "experiment_id": experiment_id, "run_id": run_id, **given}
         return json.dumps({"run_id": run_id, "champion": _champion(client, step.config.name)})
 
 

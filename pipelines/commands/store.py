@@ -41,9 +41,9 @@ def gc(
     delete: DeleteOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Show what the store could do without (old features and checkpoints), or delete it.
+    """Show what the store could do without (old features, staged sources, checkpoints), or delete it.
 
-    Kept are features of every run that made a registered version, and those that a younger run made or used.
+    Kept is what a run made or used that made a registered version or is younger, and what the latest run was given.
     """
     with reported(debug):
         config = read_config(config_file)
