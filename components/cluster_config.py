@@ -52,6 +52,9 @@ class ClusterConfig(Section):
     experiment: str | None = Field(None, description="Default: the run's name.")
     service_account: str | None = Field(None, description="Default: that of Kubeflow Pipelines.")
     ca_bundle: str | None = Field(None, description="Certificates to check the endpoint with.")
+    ca_config_map: str | None = Field(
+        None, description="ConfigMap whose ca.crt the steps trust, instead of the usual authorities: bucket and MLflow."
+    )
     secrets: dict[str, dict[EnvironmentVariable, str]] = Field(
         {}, description="Kubernetes secret -> environment variable of the steps -> key in the secret."
     )

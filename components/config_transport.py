@@ -15,15 +15,19 @@ from components.object_store import open_store
 INLINE_BYTES = 32 * 1024
 
 
-def pack(config: RunConfig) -> str:
-    """The text that stands for ``config``, whose ``storage.uri`` is set; a large config is put into that store."""
+def pack(config: RunConfig, here: StorageConfig | None = None) -> str:
+    """The text that stands for ``config``, whose ``storage.uri`` is set; a large config is put into that store.
+
+    Args:
+        here: how the store is reached from this machine, where that differs.
+    """
     text = config.model_dump_json()
     data = text.encode()
     if len(data) <= INLINE_BYTES:
         return text
     digest = hashlib.sha256(data).hexdigest()
     key = f"configs/{digest}.json"
-    open_store(config.storage, Path()).write(key, data)
+    open_store(here or config.storage, Path()).write(key, data)
     return json.dumps({"config_key": key, "sha256": digest, "storage": config.storage.model_dump(mode="json")})
 
 

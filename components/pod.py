@@ -7,7 +7,18 @@ from components.config import RunConfig
 
 USER = 1000  # as the images have it
 SCRATCH = "/tmp"  # noqa: S108  the one folder a step writes to; a volume, so that the root file system may be read-only
-ENVIRONMENT = {"HOME": SCRATCH, "HF_HOME": f"{SCRATCH}/huggingface"}
+CERTIFICATES = "/etc/loraloom/certificates"  # where the ConfigMap with certificate authorities is mounted
+
+
+def environment(config: RunConfig) -> dict[str, str]:
+    """The variables of every step that are no secrets."""
+    settings = {"HOME": SCRATCH, "HF_HOME": f"{SCRATCH}/huggingface"}
+    if config.cluster.ca_config_map is not None:
+        trusted = f"{CERTIFICATES}/ca.crt"
+        settings["AWS_CA_BUNDLE"] = trusted
+        if (config.tracking.uri or "").startswith("https:"):
+            settings["MLFLOW_TRACKING_SERVER_CERT_PATH"] = trusted
+    return settings
 
 
 def image(images: ImagesConfig, name: str) -> str:

@@ -44,9 +44,9 @@ def compile_pipeline(config: RunConfig, output: Path) -> None:
     steps = {label: _step(executor["container"]) for label, executor in executors.items()}
     asked = {label: _asked(config, step) for label, step in steps.items()}
     for label, executor in executors.items():
-        equip(executor["container"], config.images, asked[label])
+        equip(executor["container"], config, asked[label])
     _set_retries(spec, asked)
-    _set_parameters(spec, pack(config))
+    _set_parameters(spec, pack(_in_pods(config), config.storage))
     pods = {label: pod(step, config, asked[label]) for label, step in steps.items()}
     platform = {"platforms": {"kubernetes": {"deploymentSpec": {"executors": pods}}}}
     if config.cluster.service_account:
@@ -66,11 +66,21 @@ def check_cluster(config: RunConfig) -> None:
         raise UserError("the config cannot run on a cluster", problems=problems, remedy="mend these settings")
 
 
+def _in_pods(config: RunConfig) -> RunConfig:
+    """The config as the steps get it: this machine's file of certificates is not there, theirs comes by environment."""
+    storage = config.storage.model_copy(update={"ca_bundle": None})
+    model = config.model.model_copy(update={"storage": storage}) if config.model.storage else config.model
+    return config.model_copy(update={"storage": storage, "model": model})
+
+
 def _problems(config: RunConfig) -> Iterator[str]:
     if not (config.storage.uri or "").startswith("s3://"):
         yield "storage.uri: pods share no folder; name a bucket, s3://bucket/prefix"
     if (config.tracking.uri or "sqlite:").startswith("sqlite:"):
         yield "tracking.uri: pods share no folder; name an MLflow server"
+    if config.storage.ca_bundle is not None and config.cluster.ca_config_map is None:
+        file = config.storage.ca_bundle
+        yield f"storage.ca_bundle: pods have no {file}; name a ConfigMap that holds it as ca.crt: cluster.ca_config_map"
     for step, asked in config.resources.items():
         if asked.gpus and step not in GPU_STEPS:
             yield f"resources.{step}.gpus: {step} has no use for a GPU; only {', '.join(GPU_STEPS)} have"

@@ -15,18 +15,18 @@ from typing import Any
 from google.protobuf.json_format import MessageToDict
 from kfp.kubernetes import kubernetes_executor_config_pb2 as kubernetes
 
-from components.cluster_config import ImagesConfig, StepResources
+from components.cluster_config import StepResources
 from components.config import RunConfig
-from components.pod import ENVIRONMENT, SCRATCH, USER, image, labels
+from components.pod import CERTIFICATES, SCRATCH, USER, environment, image, labels
 
 LONGEST_BACKOFF = 3600  # seconds
 BACKOFF_FACTOR = 2
 
 
-def equip(container: dict[str, Any], images: ImagesConfig, asked: StepResources) -> None:
+def equip(container: dict[str, Any], config: RunConfig, asked: StepResources) -> None:
     """Give a step's container its image, what it asks of the node, and a place to write to."""
-    container["image"] = image(images, container["image"])
-    container["env"] = [{"name": name, "value": value} for name, value in ENVIRONMENT.items()]
+    container["image"] = image(config.images, container["image"])
+    container["env"] = [{"name": name, "value": value} for name, value in environment(config).items()]
     if resources := dict(_amounts(asked)):
         container["resources"] = resources
 
@@ -75,6 +75,13 @@ def pod(step: str, config: RunConfig, asked: StepResources) -> dict[str, Any]:
             volume_name="shm", mount_path="/dev/shm", medium="Memory", size_limit=asked.shm  # noqa: S108
         )  # fmt: skip
         message.empty_dir_mounts.append(shm)
+    if config.cluster.ca_config_map is not None:
+        name = config.cluster.ca_config_map
+        message.config_map_as_volume.append(
+            kubernetes.ConfigMapAsVolume(
+                config_map_name=name, config_map_name_parameter=_constant(name), mount_path=CERTIFICATES, optional=False
+            )
+        )
     if asked.node_selector:
         message.node_selector.labels.update(asked.node_selector)
     if asked.timeout is not None:

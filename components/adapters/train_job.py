@@ -11,7 +11,7 @@ from components.adapters.task import Task
 from components.cluster_config import StepResources
 from components.config import RunConfig
 from components.image import WORKER
-from components.pod import ENVIRONMENT, SCRATCH, USER, image, label, labels
+from components.pod import CERTIFICATES, SCRATCH, USER, environment, image, label, labels
 
 GROUP, VERSION, PLURAL = "trainer.kubeflow.org", "v1alpha1", "trainjobs"
 RUNTIME = "torch-distributed"
@@ -53,7 +53,7 @@ def train_job(config: RunConfig, task: Task) -> dict[str, Any]:
 
 def _environment(config: RunConfig) -> list[dict[str, Any]]:
     """Secrets by reference only."""
-    plain: list[dict[str, Any]] = [{"name": name, "value": value} for name, value in ENVIRONMENT.items()]
+    plain: list[dict[str, Any]] = [{"name": name, "value": value} for name, value in environment(config).items()]
     return plain + [
         {"name": variable, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}
         for secret, keys in config.cluster.secrets.items()
@@ -75,6 +75,9 @@ def _patch(config: RunConfig, asked: StepResources) -> dict[str, Any]:
     if asked.shm is not None:
         volumes.append({"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": asked.shm}})
         mounts.append({"name": "shm", "mountPath": "/dev/shm"})  # noqa: S108
+    if config.cluster.ca_config_map is not None:
+        volumes.append({"name": "certificates", "configMap": {"name": config.cluster.ca_config_map}})
+        mounts.append({"name": "certificates", "mountPath": CERTIFICATES})
     profile = {"type": "RuntimeDefault"}
     pod: dict[str, Any] = {
         "containers": [

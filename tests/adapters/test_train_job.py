@@ -9,7 +9,7 @@ from kubeflow_trainer_api.models import TrainerV1alpha1TrainJob
 from components import __version__
 from components.adapters.task import Task
 from components.adapters.train_job import train_job
-from components.cluster_config import ImagesConfig, StepResources
+from components.cluster_config import StepResources
 from components.config import RunConfig
 from components.image import WORKER
 from pipelines.pods import equip
@@ -108,7 +108,7 @@ def test_the_step_itself_takes_one_gpu() -> None:
     """It waits, and computes logits afterwards."""
     for nodes, expected in ((1, "8"), (2, "1")):
         container: dict[str, Any] = {"image": WORKER}
-        equip(container, ImagesConfig(), StepResources(gpus=8, nodes=nodes))
+        equip(container, RunConfig.model_validate(SETTINGS), StepResources(gpus=8, nodes=nodes))
         assert container["resources"]["accelerator"]["resourceCount"] == expected
 
 
@@ -116,3 +116,16 @@ def test_the_step_itself_takes_one_gpu() -> None:
 def test_other_steps_have_no_processes_to_share_work(asked: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="only train runs in several processes"):
         RunConfig.model_validate(SETTINGS | {"resources": {"boost": asked}})
+
+
+def test_an_authority_of_ones_own_is_mounted_and_named() -> None:
+    cluster = SETTINGS["cluster"] | {"ca_config_map": "authorities"}
+    job = train_job(RunConfig.model_validate(SETTINGS | {"cluster": cluster}), TASK)
+    assert TrainerV1alpha1TrainJob.from_dict(job).to_dict() == job
+    assert {"name": "AWS_CA_BUNDLE", "value": "/etc/loraloom/certificates/ca.crt"} in job["spec"]["trainer"]["env"]
+    (patch,) = job["spec"]["runtimePatches"]
+    (replicated,) = patch["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"]
+    pod = replicated["template"]["spec"]["template"]["spec"]
+    assert {"name": "certificates", "configMap": {"name": "authorities"}} in pod["volumes"]
+    mounted = {"name": "certificates", "mountPath": "/etc/loraloom/certificates"}
+    assert mounted in pod["containers"][0]["volumeMounts"]

@@ -31,6 +31,7 @@ SETTINGS: dict[str, Any] = {
     },
 }
 GPU_STEPS = {"warm-start", "extract", "train", "boost", "servable"}
+MLFLOWS = "MLFLOW_TRACKING_SERVER_CERT_PATH"
 STEPS = GPU_STEPS | set(
     "open-run prepare changes estimate partition weigh evaluate register promote close-run".split()
 )  # as KFP writes them
@@ -219,3 +220,24 @@ def test_the_command_refuses_a_bad_config_with_all_its_problems(tmp_path: Path) 
     for setting in ("seed", "storage.uri", "nme"):
         assert f": {setting}: " in shown.stderr
     assert not (tmp_path / "out.yaml").exists()
+
+
+def test_a_certificate_of_this_machine_does_not_travel_and_the_pods_one_is_named(tmp_path: Path) -> None:
+    storage = SETTINGS["storage"] | {"ca_bundle": "/home/me/ca.pem"}
+    more = {"storage": storage, "model": {"id": "s3://bucket/prefix/staged/0/1/model", "storage": storage}}
+    with pytest.raises(UserError) as caught:
+        compiled(tmp_path, **more)
+    (problem,) = caught.value.problems
+    assert problem.startswith("storage.ca_bundle: pods have no /home/me/ca.pem") and "ca_config_map" in problem
+
+    authority, trusted = {"ca_config_map": "authorities"}, "/etc/loraloom/certificates/ca.crt"
+    for uri, expected in (("http://mlflow:5000", {"AWS_CA_BUNDLE"}), ("https://mlflow", {"AWS_CA_BUNDLE", MLFLOWS})):
+        spec, platform = compiled(tmp_path, **more, cluster=authority, tracking={"uri": uri})
+        assert "/home/me" not in (tmp_path / "pipeline.yaml").read_text()
+        sent = unpack(spec["root"]["inputDefinitions"]["parameters"]["config"]["defaultValue"])
+        assert sent.model.storage == sent.storage and sent.storage.ca_bundle is None
+        for container in containers(spec).values():
+            assert {each["name"] for each in container["env"] if each["value"] == trusted} == expected
+        for pod in pods(platform).values():
+            (volume,) = pod["configMapAsVolume"]
+            assert (volume["configMapName"], volume["mountPath"]) == ("authorities", "/etc/loraloom/certificates")

@@ -36,6 +36,7 @@ CONFIG = RunConfig.model_validate(
                 "s3": {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "key"},
                 "hub": {"HF_TOKEN": "token"},
             },
+            "ca_config_map": "authorities",
             "labels": {"team": "support", "app.kubernetes.io/part-of": "mine"},
         },
     }
@@ -53,6 +54,7 @@ def one_step() -> None:
     task = train().set_cpu_request("4").set_cpu_limit("4").set_memory_request("24Gi").set_memory_limit("24Gi")
     task.set_accelerator_type("nvidia.com/gpu").set_accelerator_limit(2)
     task.set_env_variable("HOME", "/tmp").set_env_variable("HF_HOME", "/tmp/huggingface")
+    task.set_env_variable("AWS_CA_BUNDLE", "/etc/loraloom/certificates/ca.crt")
     task.set_retry(3, backoff_duration="30s", backoff_factor=2, backoff_max_duration="3600s")
     kubernetes.use_secret_as_env(task, "s3", {"id": "AWS_ACCESS_KEY_ID", "key": "AWS_SECRET_ACCESS_KEY"})
     kubernetes.use_secret_as_env(task, "hub", {"token": "HF_TOKEN"})
@@ -63,6 +65,7 @@ def one_step() -> None:
     kubernetes.add_node_selector(task, "gpu", "h100")
     kubernetes.empty_dir_mount(task, "scratch", "/tmp")
     kubernetes.empty_dir_mount(task, "shm", "/dev/shm", medium="Memory", size_limit="8Gi")
+    kubernetes.use_config_map_as_volume(task, "authorities", "/etc/loraloom/certificates")
     kubernetes.set_timeout(task, 7200)
     kubernetes.set_security_context(task, run_as_user=1000, run_as_group=1000, run_as_non_root=True)
     kubernetes.add_pod_label(task, "team", "support")
@@ -85,7 +88,7 @@ def test_the_pod_is_the_one_that_kfp_kubernetes_describes(kfps: list[dict[str, A
 def test_the_container_is_the_one_that_kfp_describes(kfps: list[dict[str, Any]]) -> None:
     theirs = containers(kfps[0])["train"]
     ours = {"image": WORKER, "command": theirs["command"], "args": theirs["args"]}
-    equip(ours, ImagesConfig(), ASKED)
+    equip(ours, CONFIG.model_copy(update={"images": ImagesConfig()}), ASKED)
     resources = theirs["resources"]
     for old in ("cpuLimit", "cpuRequest", "memoryLimit", "memoryRequest"):  # numbers, for KFP before 2.4
         del resources[old]
