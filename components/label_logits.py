@@ -80,12 +80,14 @@ def passed_logits(step: Step, references: Mapping[str, str], model: str, dataset
     return read_logits(step.load(references, logits_label(model, dataset, split)).folder, FILE)
 
 
-def text_digests(part: Split, index: np.ndarray) -> np.ndarray:
-    """What the model sees of each row, fields and response, as int64 [K].
+def text_digests(part: Split, index: np.ndarray, *, answered: bool = False) -> np.ndarray:
+    """What the model sees of each row, fields and response, as int64 [K]; ``answered``: with the right answer.
 
     A row id does not tell: it is blind to case and spacing, and to the response.
     """
     columns = [part.fields[name] for name in sorted(part.fields)] + ([part.response] if part.response else [])
+    if answered:
+        columns.append([str(label) for label in part.label.tolist()])
     seen = [digest_of([column[i] for column in columns]) for i in index]
     return np.array([int(digest[:15], 16) for digest in seen], dtype=np.int64)
 

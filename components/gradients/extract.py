@@ -1,8 +1,11 @@
 """The step `extract`: features of a shard of datasets, and the logits everything later starts from."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from components.artifacts import Artifact, key_of
 from components.inputs import BASE, START, outputs_digest, read_datasets
@@ -10,11 +13,13 @@ from components.label_logits import obtain_logits
 from components.prepared import PreparedDataset, SplitName
 from components.sampling import feature_index, feature_rows
 from components.step import Step, read_references
-from components.tables import write_features
 
 if TYPE_CHECKING:
     from components.gradients.memory import Budget
     from components.on_demand import OnDemand
+    from components.tables import Features
+
+HALF = 16  # digits of a key that say which features these are, and as many that say of which rows
 
 
 def run(config: str, run_name: str, datasets: Path, start: Path, shard: str, features: Path) -> None:
@@ -46,38 +51,44 @@ def run(config: str, run_name: str, datasets: Path, start: Path, shard: str, fea
 def _features(
     step: Step, work: "OnDemand", dataset: PreparedDataset, digest: str, theta: Artifact, budget: "Budget"
 ) -> None:
+    from components.gradients.known_rows import known_rows, write_row_by_row
+
     settings, seed = step.config.gradients, step.config.seed
-    inputs = {
+    taken = {
         "outputs": outputs_digest(step, theta.digest),
-        "dataset": digest,
         "dim": settings.dim,
         "projection": settings.projection,
-        "rows": feature_rows(step.config, len(dataset.splits["train"].row)),
         "seed": seed,
     }
-    job = f"checkpoints/{key_of('features', inputs)}"
+    inputs = {**taken, "dataset": digest, "rows": feature_rows(step.config, len(dataset.splits["train"].row))}
+    lineage = {**taken, "name": dataset.name, "rendering": dataset.rendering}
+    shelf = key_of("features", lineage)[:-HALF]
+    key = f"{shelf}-{key_of('features', inputs)[-HALF:]}"
+    job = f"checkpoints/{key.rpartition('/')[2]}"
 
-    def write(folder: Path) -> dict[str, int]:
+    def compute(split: SplitName, index: np.ndarray) -> "Features":
         from components.gradients.projection import Projection
         from components.gradients.shards import sharded_gradients
 
         model = work.adapter(theta.folder)
         projection = Projection(settings.dim, seed, settings.projection, work.base.device)
-        flops = 0
-        for split in ("train", "validation"):
-            examples = work.examples(dataset, split).take(feature_index(step.config, dataset, split))
-            tokens = budget.tokens(model, work.base, examples, settings.dim)
-            table = sharded_gradients(step, f"{job}/{split}", model, work.base, examples, projection, tokens)
-            write_features(folder, split, table)
-            flops += work.cost(model).gradients(*work.spent([examples]))
-        step.flops += flops
-        return {"flops": flops}
+        examples = work.examples(dataset, split).take(index)
+        tokens = budget.tokens(model, work.base, examples, settings.dim)
+        step.flops += work.cost(model).gradients(*work.spent([examples]))
+        return sharded_gradients(step, f"{job}/{split}", model, work.base, examples, projection, tokens)
+
+    def write(folder: Path) -> dict[str, int]:
+        before, splits = step.flops, ("train", "validation")
+        index: dict[SplitName, np.ndarray] = {name: feature_index(step.config, dataset, name) for name in splits}
+        look_up = partial(known_rows, step.store, f"{shelf}-")
+        facts = write_row_by_row(folder, dataset, index, look_up, compute)
+        return {**facts, "flops": step.flops - before}
 
     label = f"features/{dataset.name}"
-    step.obtain(label, "features", inputs, write)
+    step.obtain(label, "features", inputs, write, key=key)
     if label in step.fresh:
-        for key in list(step.store.keys(f"{job}/")):
-            step.store.delete(key)
+        for left in list(step.store.keys(f"{job}/")):
+            step.store.delete(left)
 
 
 def _logits(step: Step, work: "OnDemand", dataset: PreparedDataset, theta: Artifact) -> None:

@@ -1,11 +1,14 @@
-"""The step `extract`, killed and started again."""
+"""The step `extract`: killed and started again, and on datasets that changed since it ran last."""
 
 import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from components.config import GradientsConfig, ModelConfig, WarmStartConfig
@@ -14,7 +17,9 @@ from components.gradients.extract import run
 from components.gradients.shards import shards
 from components.gradients.warm_start import run as warm_start
 from components.object_store import LocalStore
+from components.prepared import PreparedDataset, Split
 from components.step import Step, read_records, read_references
+from components.tables import Features, read_features
 from tests.conftest import random_examples
 from tests.tiny_ensemble import write_base
 from tests.tiny_training import publish_datasets, tiny_config, toy_dataset
@@ -82,7 +87,7 @@ def test_killed_and_started_again_it_goes_on_to_the_same_bytes(
     monkeypatch.setattr(module, "publish", lambda *a, **named: taken.append(1) or publish(*a, **named))
     assert extracted(config, folder) == whole
     rows = 32 + 16
-    assert 0 < len(taken) < rows and whole.keys() == {"train.safetensors", "validation.safetensors"}
+    assert 0 < len(taken) < rows and whole.keys() == {"train.safetensors", "validation.safetensors", "rows.safetensors"}
     assert not list(store.keys("checkpoints/"))
     record = next(r for r in read_records(store, "last") if r["step"] == "extract")
     assert record["artifacts"]["features/mood"]["fresh"]
@@ -96,3 +101,76 @@ def test_shards_are_whole_batches_in_their_order(monkeypatch: pytest.MonkeyPatch
     assert sorted(i for part in found for i in part.tolist()) == list(range(59))
     lengths = [len(examples.ids[i]) for part in found for i in part]
     assert lengths == sorted(lengths, reverse=True)
+
+
+def taken(config: str, folder: Path, dataset: PreparedDataset) -> tuple[dict[str, Features], dict[str, Any], int]:
+    """The features of a dataset as it is now: tables, facts, and the FLOPs that the step says it spent."""
+    store = LocalStore(folder / "store")
+    publish_datasets(store, [dataset], folder / "datasets")
+    run(config, "now", folder / "datasets", folder / "start", '["mood"]', folder / "features")
+    with Step("reader", config, "reader") as step:
+        artifact = step.load(read_references(folder / "features"), "features/mood")
+    (record,) = [record for record in read_records(store, "now") if record["step"] == "extract"]
+    tables = {split: read_features(artifact.folder, split) for split in ("train", "validation")}
+    return tables, artifact.facts, record["flops"]
+
+
+def with_rows(dataset: PreparedDataset, more: Split) -> PreparedDataset:
+    """The dataset with more training rows; rows stand by ascending id, so they come between the others."""
+    old = dataset.splits["train"]
+    row, label = np.concatenate([old.row, more.row]), np.concatenate([old.label, more.label])
+    order = np.argsort(row)
+    texts = old.fields["text"] + more.fields["text"]
+    train = Split(row[order], {"text": [texts[i] for i in order]}, label[order], None)
+    return replace(dataset, splits={**dataset.splits, "train": train})
+
+
+@pytest.mark.parametrize(("dtype", "close"), [("float32", 1e-6), ("bfloat16", 2e-2)])
+def test_new_rows_cost_new_rows_only(model: ModelConfig, tmp_path: Path, dtype: str, close: float) -> None:
+    model = model.model_copy(update={"dtype": dtype})
+    config, first = prepared(model, tmp_path), toy_dataset("mood")
+    before, facts, full_cost = taken(config, tmp_path, first)
+    assert (facts["rows"], facts["computed"], facts["flops"]) == (48, 48, full_cost)
+    more = toy_dataset("mood", rows=(8, 2, 2), seed=1).splits["train"]
+    grown = with_rows(first, more)
+    after, facts, cost = taken(config, tmp_path, grown)
+    assert (facts["rows"], facts["computed"], facts["flops"]) == (56, 8, cost)
+    assert cost < 0.3 * full_cost
+    old = np.isin(after["train"].row, before["train"].row)
+    assert (after["train"].features[old] == before["train"].features).all()
+    assert (after["validation"].features == before["validation"].features).all()
+
+    anew = prepared(model, tmp_path / "anew")
+    whole, facts, _ = taken(anew, tmp_path / "anew", grown)
+    assert facts["computed"] == 56
+    for split, table in whole.items():  # put together from two runs: the same but for the dtype's last bits
+        assert (table.row == after[split].row).all()
+        scale = np.abs(table.features).max()
+        np.testing.assert_allclose(after[split].features, table.features, rtol=0, atol=close * scale)
+        np.testing.assert_allclose(after[split].margin, table.margin, rtol=0, atol=close)
+
+
+def test_rows_that_went_cost_nothing_and_another_label_is_another_row(model: ModelConfig, tmp_path: Path) -> None:
+    config, first = prepared(model, tmp_path), toy_dataset("mood")
+    before, _, _ = taken(config, tmp_path, first)
+    train = first.splits["train"]
+    fewer = Split(train.row[4:], {"text": train.fields["text"][4:]}, train.label[4:], None)
+    after, facts, cost = taken(config, tmp_path, replace(first, splits={**first.splits, "train": fewer}))
+    assert (facts["rows"], facts["computed"], cost) == (44, 0, 0)
+    assert (after["train"].features == before["train"].features[4:]).all()
+
+    label = train.label.copy()
+    label[:3] = 1 - label[:3]
+    turned = Split(train.row, train.fields, label, None)
+    after, facts, _ = taken(config, tmp_path, replace(first, splits={**first.splits, "train": turned}))
+    assert facts["computed"] == 3
+    # Two labels: the margin of the one is minus the margin of the other, and so are their gradients.
+    np.testing.assert_allclose(after["train"].features[:3], -before["train"].features[:3], rtol=0, atol=1e-5)
+    assert (after["train"].features[3:] == before["train"].features[3:]).all()
+
+
+def test_other_label_words_make_other_rows(model: ModelConfig, tmp_path: Path) -> None:
+    config = prepared(model, tmp_path)
+    taken(config, tmp_path, toy_dataset("mood"))
+    _, facts, _ = taken(config, tmp_path, toy_dataset("mood", words=("dark", "light")))
+    assert facts["computed"] == 48
