@@ -28,11 +28,13 @@ from components.tables import read_logits
 from pipelines.cli import app
 from tests.e2e.project import LABELS, grow, settings
 from tests.e2e.runs import Project, Records, Run
+from tests.listener import listening
 
 GROUPS = [["film", "food"], ["mirror", "reverse"]]  # those that answer alike
 PLAN = "open_run prepare warm_start extract estimate partition".split()
 STEPS = [*PLAN, *"changes train boost weigh servable evaluate register promote close_run".split()]
 NEW_TEST_ROWS = 6
+Failure = tuple[UserError, Records, list[dict[str, Any]]]
 
 
 @pytest.fixture(scope="module")
@@ -55,22 +57,23 @@ def second(project: Project, first: Run) -> Run:
 
 
 @pytest.fixture(scope="module")
-def failure(project: Project, second: Run) -> tuple[UserError, Records]:
-    """New rows for `film`, but a learning rate that cannot work."""
+def failure(project: Project, second: Run) -> Failure:
+    """New rows for `film`, but a learning rate that cannot work; with what the webhook heard of it."""
     grow(project.config_file.parent / "film", train=12, test=NEW_TEST_ROWS)
     wrong = settings()
     wrong["warm_start"]["learning_rate"] = 1e30
     project.config_file.write_text(yaml.safe_dump(wrong))
     before = set(project.store.keys("runs/"))
-    with pytest.raises(UserError) as caught:
+    with pytest.MonkeyPatch.context() as patch, listening() as listener, pytest.raises(UserError) as caught:
+        patch.setenv("LORALOOM_WEBHOOK", listener.url)
         project.run()
     (run_name,) = {key.split("/")[1] for key in set(project.store.keys("runs/")) - before}
     project.config_file.write_text(yaml.safe_dump(settings()))
-    return caught.value, project.records(run_name)
+    return caught.value, project.records(run_name), listener.received
 
 
 @pytest.fixture(scope="module")
-def planned(project: Project, failure: tuple[UserError, Records]) -> Run:
+def planned(project: Project, failure: Failure) -> Run:
     """A plan with the settings put right."""
     before = (project.root / "summary.json").read_text()
     plan = project.run(until="partition")
@@ -232,10 +235,8 @@ def test_when_nothing_changed_nothing_is_registered(project: Project, first: Run
     assert saved["mlflow"]["ensemble_version"] == "1"
 
 
-def test_a_failure_says_what_to_do_and_keeps_what_is_finished(
-    project: Project, first: Run, failure: tuple[UserError, Records]
-) -> None:
-    error, records = failure
+def test_a_failure_says_what_to_do_and_keeps_what_is_finished(project: Project, first: Run, failure: Failure) -> None:
+    error, records, _ = failure
     assert (error.what, error.remedy) == (
         "training diverged: the loss is not finite",
         "lower training.learning_rate",
@@ -247,6 +248,14 @@ def test_a_failure_says_what_to_do_and_keeps_what_is_finished(
     assert {name for name, entry in prepared.items() if entry["fresh"]} == {"film"}
     assert prepared["film"]["digest"] != first.summary["artifacts"]["dataset/film"]["digest"]
     assert all(find(project.store, entry["key"]) is not None for entry in prepared.values())
+
+
+def test_a_failure_is_told_to_the_webhook_once(failure: Failure) -> None:
+    error, records, (told,) = failure
+    assert (told["event"], told["name"]) == ("run_failed", "small")
+    assert told["text"] == f"run {told['run_name']} of small failed: {error.what}"
+    assert told["details"]["log"].endswith(f"/logs/{told['run_name']}.log")
+    assert records["close_run", ""]["facts"] == {"failed": True}
 
 
 def test_a_plan_goes_on_from_there(project: Project, planned: Run) -> None:
