@@ -29,12 +29,13 @@ SQLITE = "sqlite:///"
 PASSED = ("AWS_", "MLFLOW_", "OMP_", "MKL_")  # how variables begin that steps may see
 PASSED_TOO = (
     *("HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE", events.VARIABLE),
+    *("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"),
     *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
 )
-# Variables that name a file on this machine: the file is mounted where it is.
+# Variables that name a file on this machine, or a folder of them: it is mounted where it is.
 FILES = (
     *("AWS_CA_BUNDLE", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_WEB_IDENTITY_TOKEN_FILE"),
-    *("MLFLOW_TRACKING_SERVER_CERT_PATH", "MLFLOW_TRACKING_CLIENT_CERT_PATH"),
+    *("MLFLOW_TRACKING_SERVER_CERT_PATH", "MLFLOW_TRACKING_CLIENT_CERT_PATH", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"),
 )
 GOING = (404, 409)  # the engine's words for a container that is gone, or going
 
@@ -196,6 +197,6 @@ def _written(config: RunConfig, root: Path) -> list[Path]:
 
 
 def _read(config: RunConfig) -> list[Path]:
-    """Files on this machine that settings or variables name."""
+    """Files and folders on this machine that settings or variables name."""
     named = [config.storage.ca_bundle, *(os.environ.get(name) for name in FILES)]
-    return sorted({Path(name).absolute() for name in named if name and Path(name).is_file()})
+    return sorted({Path(name).absolute() for name in named if name and Path(name).exists()})

@@ -1,12 +1,14 @@
-"""Builds the images and runs a small project in containers: python -m tests.docker.check [FOLDER]
+"""Builds the images and runs a small project in containers: python -m tests.docker.check [FOLDER] [--demo]
 
 Not part of `make test`: it takes an engine (or root and dockerd), some 10 GB and half an hour. It says why where it
 cannot run. Run it as root where the engine has to be started; the pipeline runs as an ordinary user all the same.
+``--demo`` also runs the demo in containers, which takes as long again.
 """
 
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -19,6 +21,7 @@ import yaml
 from tests.docker import images, servers
 from tests.docker.engine import Skip, base_image, engine, sh
 from tests.e2e.project import settings, write_project
+from tests.integration.servers import mlflow_server, swift_server
 
 ROOT = Path(__file__).parents[2]
 ORDINARY = 12345  # a user and a group that own nothing else
@@ -26,7 +29,8 @@ ORDINARY = 12345  # a user and a group that own nothing else
 
 def main() -> None:
     """Everything, in order; the first thing that is not as it should be raises."""
-    folder = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp(prefix="loraloom-docker-")).absolute()
+    given = [word for word in sys.argv[1:] if word != "--demo"]
+    folder = Path(given[0] if given else tempfile.mkdtemp(prefix="loraloom-docker-")).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with engine(folder):
@@ -38,6 +42,10 @@ def main() -> None:
             project = Project(folder / "project")
             project.check_runs()
             project.check_failures()
+            project.check_stopping()
+            project.check_servers(folder)
+            if "--demo" in sys.argv:
+                project.check_demo()
             servers.check(project.root)
             told("servers", "are healthy and answer")
     except Skip as reason:
@@ -65,17 +73,23 @@ class Project:
             self.as_owner = f"setpriv {who} --inh-caps=+dac_read_search --ambient-caps=+dac_read_search".split()
         sh("chown", "-R", f"{self.owner}:{self.owner}", folder)
 
-    def loraloom(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        """The command as an ordinary user gives it, one who may use the engine."""
-        environment = {**os.environ, "HOME": str(self.config.parent), "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
-        return subprocess.run(
+    def started(self, *arguments: str | Path, **more: str) -> "subprocess.Popen[str]":
+        """The command as an ordinary user gives it, one who may use the engine; ``more`` environment variables."""
+        home = {"HOME": str(self.config.parent), "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+        return subprocess.Popen(
             [*self.as_owner, sys.executable, "-m", "pipelines.cli", *map(str, arguments)],
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            check=False,
             cwd=self.config.parent,
-            env=environment,
+            env={**os.environ, **home, **more},
         )
+
+    def loraloom(self, *arguments: str | Path, **more: str) -> subprocess.CompletedProcess[str]:
+        """The same to its end."""
+        process = self.started(*arguments, **more)
+        out, errors = process.communicate()
+        return subprocess.CompletedProcess(process.args, process.returncode, out, errors)
 
     def run(self, root: Path, runner: str) -> dict[str, Any]:
         """A run that ends well; returns its summary."""
@@ -98,7 +112,7 @@ class Project:
         foreign = [path for path in self.root.rglob("*") if path.lstat().st_uid != self.owner]
         assert not foreign, foreign
         assert not (self.root / "tmp").exists()
-        assert not sh("docker", "ps", "--all", "--quiet", "--filter", "label=loraloom.root")
+        assert not self.containers("--all")
 
         apart = self.run(self.root.with_name("in-processes"), "subprocess")
         assert contained["groups"] == apart["groups"]
@@ -127,6 +141,55 @@ class Project:
         path.write_text(yaml.safe_dump(missing))
         ended = self.loraloom("run", "-c", path, "--root", self.root, "--runner", "docker")
         assert (ended.returncode, "images are missing" in ended.stderr) == (2, True), ended.stderr
+
+    def containers(self, *which: str) -> list[str]:
+        """The containers of our runs, by id: those at work, or ``--all``."""
+        return sh("docker", "ps", *which, "--quiet", "--filter", "label=loraloom.root").split()
+
+    def check_stopping(self) -> None:
+        """Ctrl-C while a step is at work in its container: nothing is left, and the same command goes on."""
+        root = self.root.with_name("stopped")
+        process = self.started("run", "-c", self.config, "--root", root, "--runner", "docker")
+        while not (self.containers() and (root / "store" / "dataset").is_dir()):
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        began = time.monotonic()
+        _, errors = process.communicate()
+        told("stopped", f"after {time.monotonic() - began:.1f} s: {' '.join(errors.split())}")
+        assert process.returncode == 130
+        assert errors.splitlines() == ["error: stopped", "-> the same command goes on from what is finished"]
+        assert not self.containers("--all")
+        ended = self.loraloom("plan", "-c", self.config, "--root", root, "--runner", "docker")
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        assert "prepare: reused" in ended.stdout
+        assert "loraloom run" in ended.stdout and "--runner docker" in ended.stdout
+
+    def check_servers(self, folder: Path) -> None:
+        """With everything in a bucket of a real S3 server, and MLflow's server before it: no store on this machine."""
+        where = folder / "servers"
+        shutil.rmtree(where, ignore_errors=True)
+        where.mkdir()
+        with swift_server(where) as bucket, mlflow_server(bucket, where) as address:
+            config = settings() | {"tracking": {"uri": address}, "storage": bucket.storage().model_dump(mode="json")}
+            path, root = self.config.with_name("bucket.yaml"), self.root.with_name("bucket")
+            path.write_text(yaml.safe_dump(config))
+            began = time.monotonic()
+            ended = self.loraloom("run", "-c", path, "--root", root, "--runner", "docker", **bucket.environment)
+            assert ended.returncode == 0, ended.stdout + ended.stderr
+            summary = json.loads((root / "summary.json").read_text())
+            told("a run, docker, in a bucket", f"{time.monotonic() - began:.0f} s, {summary['promotion']['decision']}")
+            assert not (root / "store").exists()
+            held = bucket.client().list_objects_v2(Bucket="bucket", Prefix="loraloom/staged/")["Contents"]
+            assert {entry["Key"].split("/")[5] for entry in held if entry["Key"].count("/") > 4} >= {"film", "model"}
+            assert not self.containers("--all")
+
+    def check_demo(self) -> None:
+        """The demo, every step in its container."""
+        began, folder = time.monotonic(), self.root.with_name("demo")
+        ended = self.loraloom("demo", folder, "--runner", "docker")
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        told("the demo, docker", f"{time.monotonic() - began:.0f} s\n{ended.stdout[-1500:]}")
 
 
 if __name__ == "__main__":
