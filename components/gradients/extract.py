@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from components.artifacts import Artifact, key_of
+from components.gradients.known_rows import known_rows, write_row_by_row
 from components.inputs import BASE, START, outputs_digest, read_datasets
 from components.label_logits import obtain_logits
 from components.prepared import PreparedDataset, SplitName
@@ -51,8 +52,6 @@ def run(config: str, run_name: str, datasets: Path, start: Path, shard: str, fea
 def _features(
     step: Step, work: "OnDemand", dataset: PreparedDataset, digest: str, theta: Artifact, budget: "Budget"
 ) -> None:
-    from components.gradients.known_rows import known_rows, write_row_by_row
-
     settings, seed = step.config.gradients, step.config.seed
     taken = {
         "outputs": outputs_digest(step, theta.digest),
