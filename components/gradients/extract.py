@@ -77,8 +77,9 @@ def _features(
         return sharded_gradients(step, f"{job}/{split}", model, work.base, examples, projection, tokens)
 
     def write(folder: Path) -> dict[str, int]:
-        before, splits = step.flops, ("train", "validation")
-        index: dict[SplitName, np.ndarray] = {name: feature_index(step.config, dataset, name) for name in splits}
+        before = step.flops
+        splits: tuple[SplitName, ...] = ("train", "validation")
+        index = {split: feature_index(step.config, dataset, split) for split in splits}
         look_up = partial(known_rows, step.store, f"{shelf}-")
         facts = write_row_by_row(folder, dataset, index, look_up, compute)
         return {**facts, "flops": step.flops - before}

@@ -49,11 +49,11 @@ def write_row_by_row(
     known, computed = look_up(set(np.concatenate(list(digests.values())).tolist())), 0
     for split, at in index.items():
         new = np.array([digest not in known for digest in digests[split].tolist()], dtype=bool)
-        copied = {position: known[int(digests[split][position])] for position in np.flatnonzero(~new)}
+        copied = {position: known[int(digests[split][position])] for position in np.flatnonzero(~new).tolist()}
         table = compute(split, at[new]) if new.any() else None
         write_features(folder, split, _together(dataset.splits[split].row[at], new, table, copied))
         computed += int(new.sum())
-    save_file(digests, folder / ROWS)
+    save_file({str(split): digest for split, digest in digests.items()}, folder / ROWS)
     return {"rows": sum(map(len, index.values())), "computed": computed}
 
 
