@@ -35,9 +35,9 @@ def main(
     root: Annotated[Path, typer.Option(help="Where the run works; finished parts there are reused.")] = Path(
         ".loraloom/real"
     ),
-    train: Annotated[int, typer.Option(help="Training rows a dataset, at most.")] = 800,
-    validation: Annotated[int, typer.Option(help="Validation rows a dataset, at most.")] = 250,
-    test: Annotated[int, typer.Option(help="Test rows a dataset, at most.")] = 400,
+    train: Annotated[int, typer.Option(help="Training rows a dataset, at most.")] = 400,
+    validation: Annotated[int, typer.Option(help="Validation rows a dataset, at most.")] = 200,
+    test: Annotated[int, typer.Option(help="Test rows a dataset, at most.")] = 250,
 ) -> None:
     """Run the pipeline on the real datasets; print and keep the results."""
     settings = yaml.safe_load((HERE / "config.yaml").read_text())
