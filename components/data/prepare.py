@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from components.config import DatasetConfig, StorageConfig
-from components.data.read import Problem, open_source
+from components.data.formats import Problem
+from components.data.read import open_source
 from components.data.split import Row, RowCollection, place, row_id
 from components.data.validate import (
     BadRows,
@@ -18,7 +19,7 @@ from components.data.validate import (
     unknown_label,
 )
 from components.errors import UserError
-from components.prepared import PreparedDataset, Split, SplitName
+from components.prepared import SPLITS, PreparedDataset, Split, SplitName
 
 Rows = dict[SplitName, list[Row]]
 
@@ -37,12 +38,15 @@ def prepare(config: DatasetConfig, storage: StorageConfig, base_dir: Path) -> Pr
     bad = BadRows()
     try:
         form = form_of(config)
-        rows, dropped = _collect(config, form, storage, base_dir, bad).kept()
+        collected, published = _collect(config, form, storage, base_dir, bad)
+        rows, dropped = collected.kept()
     except UserError as error:
         raise _failure(config, problems + list(_lines(error)) + bad.report()) from error
     words = form.words or {}
     if form.words is None and not form.completion:
-        words = {label: label for label in sorted({row.answer for row in rows["train"]})}
+        # Rows carved out of train bring their labels: a rare one may have been carved out whole.
+        own = [split for split in SPLITS if split == "train" or split not in published]
+        words = {label: label for label in sorted({row.answer for split in own for row in rows[split]})}
         rows = _without_unknown(rows, words, bad)
     rows, dropped = _within_limits(rows, config, dropped)
     classes = {split: len({row.answer for row in rows[split]}) for split in rows}
@@ -77,8 +81,13 @@ def _failure(config: DatasetConfig, problems: list[str]) -> UserError:
     return UserError(f"dataset {config.name!r} cannot be used", remedy=remedy, problems=tuple(problems))
 
 
-def _collect(config: DatasetConfig, form: Form, storage: StorageConfig, base_dir: Path, bad: BadRows) -> RowCollection:
-    """One pass over all parts of the source; bad rows go to ``bad``, unreadable parts raise after the last part."""
+def _collect(
+    config: DatasetConfig, form: Form, storage: StorageConfig, base_dir: Path, bad: BadRows
+) -> tuple[RowCollection, set[SplitName]]:
+    """One pass over all parts of the source: its rows, and the splits it publishes.
+
+    Bad rows go to ``bad``; unreadable parts raise after the last part.
+    """
     rows = RowCollection(completion=form.completion)
     unreadable: list[str] = []
     with open_source(config, storage, base_dir) as parts:
@@ -97,7 +106,7 @@ def _collect(config: DatasetConfig, form: Form, storage: StorageConfig, base_dir
                 unreadable += _lines(error)
     if unreadable:
         raise UserError("parts of the source cannot be read", problems=tuple(unreadable))
-    return rows
+    return rows, published
 
 
 def _without_unknown(rows: Rows, words: dict[str, str], bad: BadRows) -> Rows:

@@ -1,38 +1,23 @@
 """Where records come from: files, folders, Hugging Face datasets, an s3:// prefix.
 
-A source is a list of parts, each one file or one published split. A part yields its records with their line, and a
-:class:`Problem` in the place of a record that cannot be read, so that one broken line does not hide the others.
+A source is a list of parts, each one file or one published split.
 """
 
-import codecs
-import csv
-import json
+import os
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from components.config import DatasetConfig, StorageConfig
+from components.data.formats import FORMATS, Lines, readable, records, require_columns
 from components.errors import UserError
 from components.object_store import open_store
 from components.prepared import SPLITS, SplitName
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What is wrong with one row: a reason to count by, and a sentence for the user."""
-
-    reason: str
-    what: str
-
-
-Lines = Iterator[tuple[int, Mapping[str, Any] | Problem]]
 
 
 @dataclass(frozen=True)
@@ -66,7 +51,10 @@ def open_source(config: DatasetConfig, storage: StorageConfig, base_dir: Path) -
     elif re.match(r"\w+://", config.path or ""):
         raise UserError(f"path: {config.path!r} is no address loraloom can read", remedy="use a local path or s3://")
     else:
-        yield _local_parts(base_dir / (config.path or ""), config)
+        path = base_dir / (config.path or "")
+        with readable(config.path or ""):
+            parts = _local_parts(path, config)
+        yield parts
 
 
 def _download(uri: str, storage: StorageConfig, folder: Path) -> Path:
@@ -96,18 +84,29 @@ def _local_parts(path: Path, config: DatasetConfig) -> list[Part]:
             raise UserError(
                 "splits: a single file has no published splits", remedy="give a folder, or leave out 'splits'"
             )
-        return [Part(origin, "train", _reader(path, origin))]
+        return [Part(origin, "train", partial(records, path, origin))]
     if not path.is_dir():
         raise UserError(f"path: {origin} is not there", remedy="relative paths start at the config file's folder")
     if (path / "dataset_dict.json").is_file() or (path / "dataset_info.json").is_file():
         return _hugging_face_parts(_from_disk(path, origin), origin, config.splits)
-    files = sorted(file for file in path.rglob("*") if file.is_file() and file.suffix in FORMATS)
+    files = _data_files(path)
     if not files:
         raise UserError(f"path: there is no {_formats()} file under {origin}")
     names = {file: _split_name(file.relative_to(path), config.splits) for file in files}
     splits = match_splits(names.values(), config.splits)
     used = {file: f"{origin}/{file.relative_to(path).as_posix()}" for file in files if names[file] in splits}
-    return [Part(label, splits[names[file]], _reader(file, label)) for file, label in used.items()]
+    return [Part(label, splits[names[file]], partial(records, file, label)) for file, label in used.items()]
+
+
+def _data_files(folder: Path) -> list[Path]:
+    """All data files at any depth. A folder that cannot be looked into is an error, not a silent loss of its files."""
+
+    def stop(error: OSError) -> None:
+        with readable(str(error.filename)):
+            raise error
+
+    walk = os.walk(folder, onerror=stop)
+    return sorted(Path(where, name) for where, _, names in walk for name in names if Path(name).suffix in FORMATS)
 
 
 def _formats() -> str:
@@ -149,80 +148,6 @@ def match_splits(names: Iterable[str], given: Mapping[SplitName, str] | None) ->
     return found
 
 
-def _reader(path: Path, origin: str) -> Callable[[Sequence[str]], Lines]:
-    read = FORMATS[path.suffix]
-    return lambda fields: read(path, origin, fields)
-
-
-def _read_jsonl(path: Path, origin: str, fields: Sequence[str]) -> Lines:
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            if content := (line.removeprefix(codecs.BOM_UTF8) if number == 1 else line).strip():
-                yield number, _parse_json(content)
-
-
-def _parse_json(line: bytes) -> Mapping[str, Any] | Problem:
-    try:
-        values = json.loads(line.decode())
-    except UnicodeDecodeError as error:
-        return Problem("wrong_encoding", f"byte {error.start + 1} of the line is not UTF-8")
-    except (ValueError, RecursionError) as error:
-        return Problem("broken_json", f"broken JSON: {error}")
-    return values if isinstance(values, dict) else Problem("broken_json", "not a JSON object")
-
-
-def _read_csv(path: Path, origin: str, fields: Sequence[str]) -> Lines:
-    csv.field_size_limit(2**31 - 1)  # the default ends a text at 128 KiB
-    # Bytes that are not UTF-8 become lone surrogates, which validation refuses in the fields that are used.
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
-        reader = csv.reader(lines, strict=True)
-        try:
-            header = next(reader, [])
-        except csv.Error as error:
-            raise UserError(f"{origin}:1: {error}") from error
-        _require_columns(origin, header, fields)
-        while True:
-            start = reader.line_num + 1  # a quoted text may span lines: report where the record starts
-            try:
-                row = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                yield start, Problem("broken_csv", f"broken CSV: {error}")
-                continue
-            if len(row) == len(header):
-                yield start, dict(zip(header, row, strict=True))
-            elif row:
-                yield start, Problem("broken_csv", f"{len(row)} columns where the header has {len(header)}")
-
-
-def _read_parquet(path: Path, origin: str, fields: Sequence[str]) -> Lines:
-    try:
-        with pq.ParquetFile(path) as file:
-            _require_columns(origin, file.schema_arrow.names, fields)
-            number = 0
-            for batch in file.iter_batches(columns=list(fields)):
-                for values in batch.to_pylist():
-                    number += 1
-                    yield number, values
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{origin} is no readable Parquet file: {error}") from error
-
-
-FORMATS: dict[str, Callable[[Path, str, Sequence[str]], Lines]] = {
-    ".jsonl": _read_jsonl,
-    ".csv": _read_csv,
-    ".parquet": _read_parquet,
-}
-
-
-def _require_columns(origin: str, columns: Sequence[str], fields: Sequence[str]) -> None:
-    for field in fields:
-        if list(columns).count(field) != 1:
-            what = "no column" if field not in columns else "more than one column"
-            raise UserError(f"{origin} has {what} {field!r}; its columns are {', '.join(columns) or 'none'}")
-
-
 def _from_hub(config: DatasetConfig) -> Mapping[str, Any]:
     import datasets
 
@@ -255,7 +180,7 @@ def _hugging_face_parts(loaded: Mapping[str, Any], origin: str, given: Mapping[S
 
 def _table_reader(table: Any, origin: str) -> Callable[[Sequence[str]], Lines]:
     def rows(fields: Sequence[str]) -> Lines:
-        _require_columns(origin, table.column_names, fields)
+        require_columns(origin, table.column_names, fields)
         chosen = table.select_columns(list(fields))
         names = {field: getattr(chosen.features[field], "names", None) for field in fields}
         number = 0

@@ -8,7 +8,7 @@ from string import Formatter
 from typing import Any
 
 from components.config import DatasetConfig
-from components.data.read import Problem
+from components.data.formats import Problem
 from components.errors import UserError
 from components.prepared import SPLITS, SplitName
 
@@ -28,7 +28,7 @@ class Form:
         fields: name in the template -> field of the record.
         answer: the record's field with the label or the response.
         completion: whether ``answer`` is a free text.
-        words: label -> word; None: the labels are whatever train has.
+        words: label -> word; None: the labels are whatever train has, with the splits carved out of it.
     """
 
     template: str

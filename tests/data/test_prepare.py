@@ -194,6 +194,22 @@ def test_a_label_that_train_does_not_have(tmp_path: Path) -> None:
     assert dataset.counts == {"rows": {"train": 40, "validation": 10, "test": 10}, "dropped": {"unknown_label": 1}}
 
 
+def test_a_rare_label_counts_wherever_its_rows_are_put(tmp_path: Path) -> None:
+    """Without published splits all rows are train's, also those that the hash moves elsewhere."""
+    rows = records(0, 300)
+    moved = next(i for i, row in enumerate(rows) if row_id({"text": row["text"]}) % 10 == 9)
+    rows[moved]["label"] = "maybe"
+    write(tmp_path / "all.jsonl", rows)
+    dataset = prepare(config("all.jsonl"), STORAGE, tmp_path)
+    assert dataset.labels == ("maybe", "no", "yes")
+    assert dataset.counts["dropped"] == {}
+    test = dataset.splits["test"]
+    assert test.label[test.fields["text"].index(f"text {moved}")] == 0
+    write(tmp_path / "d" / "train.jsonl", rows)  # what is carved out of a published train is train's too
+    write(tmp_path / "d" / "validation.jsonl", records(400, 20))
+    assert prepare(config(), STORAGE, tmp_path).labels == ("maybe", "no", "yes")
+
+
 def test_all_problems_come_at_once(tmp_path: Path) -> None:
     base = folder(tmp_path, train=[*records(0, 4), "nonsense"], validation=[], test=[{"text": "", "label": "no"}])
     found = problems(base, labels=["no", "no", "yes"])

@@ -2,6 +2,10 @@
 
 import csv
 import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from components.config import DatasetConfig, StorageConfig
-from components.data.read import Problem, match_splits, open_source
+from components.data.formats import Problem
+from components.data.read import match_splits, open_source
 from components.errors import UserError
 
 RECORDS = [{"text": "first\nline", "label": "yes"}, {"text": 'the "second", ☂', "label": "no"}]
@@ -112,6 +117,51 @@ def test_a_file_that_is_no_parquet(tmp_path: Path) -> None:
     (tmp_path / "d.parquet").write_text("rubbish")
     with pytest.raises(UserError, match=r"d\.parquet is no readable Parquet file"):
         read("d.parquet", tmp_path)
+
+
+@contextmanager
+def without_privileges() -> Iterator[None]:
+    """Permissions do not bite for root: be nobody within the block."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+@pytest.mark.parametrize("path", ["d.jsonl", "d.csv", "d.parquet", "folder", "shut/d.jsonl"])
+def test_what_may_not_be_read_is_named_with_a_remedy(path: str) -> None:
+    with tempfile.TemporaryDirectory() as name:  # tmp_path is in a folder that nobody may enter
+        base = Path(name)
+        base.chmod(0o755)
+        write_jsonl(base / "d.jsonl")
+        write_csv(base / "d.csv")
+        write_parquet(base / "d.parquet")
+        write_jsonl(base / "folder" / "train.jsonl")
+        write_jsonl(base / "folder" / "inside" / "more.jsonl")
+        write_jsonl(base / "shut" / "d.jsonl")
+        for shut in ("d.jsonl", "d.csv", "d.parquet", "folder/inside", "shut"):
+            (base / shut).chmod(0)
+        with without_privileges(), pytest.raises(UserError) as caught:
+            read(path, base)
+    named = name + "/folder/inside" if path == "folder" else path
+    assert caught.value.what == f"{named} cannot be read: Permission denied"
+    assert caught.value.remedy == "let the user that runs loraloom read it"
+
+
+@pytest.mark.parametrize("name", ["d.jsonl", "d.csv", "d.parquet"])
+def test_a_file_that_is_gone_or_replaced_before_it_is_read(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).touch()
+    with open_source(DatasetConfig(name="demo", path=name), StorageConfig(), tmp_path) as (part,):
+        (tmp_path / name).unlink()
+        with pytest.raises(UserError, match=f"^{name} cannot be read: .*\n-> see that it is a whole file"):
+            list(part.rows(FIELDS))
+        (tmp_path / name).mkdir()
+        with pytest.raises(UserError, match=rf"^{name} (cannot be read|is no readable Parquet file): .*directory"):
+            list(part.rows(FIELDS))
 
 
 @pytest.mark.parametrize(

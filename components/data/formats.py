@@ -1,0 +1,130 @@
+"""Records from a file: JSONL, CSV, Parquet.
+
+A record comes with its line, and a :class:`Problem` in the place of one that cannot be read, so that one broken line
+does not hide the others.
+"""
+
+import codecs
+import csv
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from components.errors import UserError
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with one row: a reason to count by, and a sentence for the user."""
+
+    reason: str
+    what: str
+
+
+Lines = Iterator[tuple[int, Mapping[str, Any] | Problem]]
+
+
+@contextmanager
+def readable(origin: str) -> Iterator[None]:
+    """Turn what the file system refuses into a ``UserError`` that names ``origin``."""
+    try:
+        yield
+    except OSError as error:
+        remedy = "see that it is a whole file, and that nothing else is at work on it"
+        if isinstance(error, PermissionError):
+            remedy = "let the user that runs loraloom read it"
+        why = os.strerror(error.errno) if error.errno else str(error)  # Arrow words its errors at length
+        raise UserError(f"{origin} cannot be read: {why}", remedy=remedy) from error
+
+
+def records(path: Path, origin: str, fields: Sequence[str]) -> Lines:
+    """(line or row number from 1, record or problem) of a file in one of ``FORMATS``.
+
+    Args:
+        origin: its name in messages.
+        fields: what is needed of each record.
+
+    Raises:
+        UserError: the file as a whole cannot be read, or lacks a column.
+    """
+    with readable(origin):
+        yield from FORMATS[path.suffix](path, origin, fields)
+
+
+def _read_jsonl(path: Path, origin: str, fields: Sequence[str]) -> Lines:
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if content := (line.removeprefix(codecs.BOM_UTF8) if number == 1 else line).strip():
+                yield number, _parse_json(content)
+
+
+def _parse_json(line: bytes) -> Mapping[str, Any] | Problem:
+    try:
+        values = json.loads(line.decode())
+    except UnicodeDecodeError as error:
+        return Problem("wrong_encoding", f"byte {error.start + 1} of the line is not UTF-8")
+    except (ValueError, RecursionError) as error:
+        return Problem("broken_json", f"broken JSON: {error}")
+    return values if isinstance(values, dict) else Problem("broken_json", "not a JSON object")
+
+
+def _read_csv(path: Path, origin: str, fields: Sequence[str]) -> Lines:
+    csv.field_size_limit(2**31 - 1)  # the default ends a text at 128 KiB
+    # Bytes that are not UTF-8 become lone surrogates, which validation refuses in the fields that are used.
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
+        reader = csv.reader(lines, strict=True)
+        try:
+            header = next(reader, [])
+        except csv.Error as error:
+            raise UserError(f"{origin}:1: {error}") from error
+        require_columns(origin, header, fields)
+        while True:
+            start = reader.line_num + 1  # a quoted text may span lines: report where the record starts
+            try:
+                row = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                yield start, Problem("broken_csv", f"broken CSV: {error}")
+                continue
+            if len(row) == len(header):
+                yield start, dict(zip(header, row, strict=True))
+            elif row:
+                yield start, Problem("broken_csv", f"{len(row)} columns where the header has {len(header)}")
+
+
+def _read_parquet(path: Path, origin: str, fields: Sequence[str]) -> Lines:
+    try:
+        with pq.ParquetFile(path) as file:
+            require_columns(origin, file.schema_arrow.names, fields)
+            number = 0
+            for batch in file.iter_batches(columns=list(fields)):
+                for values in batch.to_pylist():
+                    number += 1
+                    yield number, values
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the file system's; what Arrow finds wrong with the content has no number
+        raise UserError(f"{origin} is no readable Parquet file: {error}", remedy="write it anew") from error
+
+
+FORMATS: dict[str, Callable[[Path, str, Sequence[str]], Lines]] = {
+    ".jsonl": _read_jsonl,
+    ".csv": _read_csv,
+    ".parquet": _read_parquet,
+}
+
+
+def require_columns(origin: str, columns: Sequence[str], fields: Sequence[str]) -> None:
+    """Raise ``UserError`` unless each of ``fields`` is exactly one of ``columns``."""
+    for field in fields:
+        if list(columns).count(field) != 1:
+            what = "no column" if field not in columns else "more than one column"
+            raise UserError(f"{origin} has {what} {field!r}; its columns are {', '.join(columns) or 'none'}")
