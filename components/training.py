@@ -36,6 +36,7 @@ class Recipe:
     Attributes:
         epochs: passes over as many rows as the datasets have together; may be a fraction.
         patience: epochs without a better validation loss before stopping; None trains to the end and keeps the last.
+        learning_rate_setting: where the user finds the learning rate, for messages.
         size_exponent: 0 shows the datasets equally often, 1 in proportion to their size.
     """
 
@@ -45,6 +46,7 @@ class Recipe:
     seed: int
     warmup_ratio: float = 0.0
     weight_decay: float = 0.0
+    learning_rate_setting: str = "training.learning_rate"
     size_exponent: float = 0.0
     patience: int | None = None
     gradient_checkpointing: bool = False
@@ -123,6 +125,7 @@ def fit(
             ],
         )
         trainer.base, trainer.material, trainer.order = base, material, order
+        trainer.learning_rate_setting = recipe.learning_rate_setting
         trainer.train(resume_from_checkpoint=checkpoints.restore())
         checkpoints.clear()
         model.eval()
@@ -170,6 +173,7 @@ class _MarginTrainer(Trainer):
     base: Base
     material: Sequence[Material]
     order: list[list[tuple[int, int]]]
+    learning_rate_setting: str
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         shares = [parallel.share(batch, parallel.rank(), parallel.size()) for batch in self.order]
@@ -186,7 +190,7 @@ class _MarginTrainer(Trainer):
         h = margins(answer_logits(self.accelerator.unwrap_model(model), batch) + offset, batch.label)
         loss = (weight * torch.nn.functional.softplus(-h)).sum()
         if not torch.isfinite(loss):
-            raise UserError("training diverged: the loss is not finite", remedy="lower training.learning_rate")
+            raise UserError("training diverged: the loss is not finite", remedy=f"lower {self.learning_rate_setting}")
         return loss
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:

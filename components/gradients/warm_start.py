@@ -125,6 +125,7 @@ def _make(step: Step, prepared: Prepared, work: "OnDemand") -> Artifact:
                 batch_size=step.config.training.batch_size,
                 seed=step.config.seed,
                 warmup_ratio=step.config.training.warmup_ratio,
+                learning_rate_setting=f"{'warm_start' if settings.learning_rate else 'training'}.learning_rate",
             )
             fitted = fit(model, work.base, material, recipe, step.store, digest_of(inputs)[:32], step.progress)
             facts |= {"curve": fitted.curve, "flops": work.cost(model).training(fitted.tokens, fitted.squared)}

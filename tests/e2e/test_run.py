@@ -239,7 +239,7 @@ def test_a_failure_says_what_to_do_and_keeps_what_is_finished(project: Project, 
     error, records, _ = failure
     assert (error.what, error.remedy) == (
         "training diverged: the loss is not finite",
-        "lower training.learning_rate",
+        "lower warm_start.learning_rate",
     )
     assert {step for step, _ in records} == {"open_run", "prepare", "changes", "close_run"}
     assert records["close_run", ""]["facts"] == {"failed": True}

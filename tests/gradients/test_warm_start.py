@@ -10,6 +10,7 @@ import pytest
 
 from components.artifacts import Artifact
 from components.config import ModelConfig, TrainingConfig, WarmStartConfig
+from components.errors import UserError
 from components.events import VARIABLE
 from components.gradients.warm_start import run
 from components.object_store import LocalStore
@@ -83,6 +84,15 @@ def test_the_start_has_learnt_something_and_says_of_what(start: Runs) -> None:
     assert theta.facts["flops"] == start.record["flops"] > 0
     assert start.record["facts"] == {"theta": theta.digest, "made_from": theta.facts["datasets"]}
     assert start.record["reused"] is False
+
+
+@pytest.mark.parametrize(
+    ("own", "setting"), [(1e38, "warm_start.learning_rate"), (None, "training.learning_rate")]
+)
+def test_the_learning_rate_at_fault_is_named(start: Runs, own: float | None, setting: str) -> None:
+    settings = WarmStartConfig(samples_per_dataset=24, learning_rate=own)
+    with pytest.raises(UserError, match=rf"(?s)training diverged.*-> lower {setting}$"):
+        start(some("mood"), settings, training=TrainingConfig(learning_rate=1e38))
 
 
 def test_it_is_pinned_while_the_recipe_is_the_same(start: Runs) -> None:
