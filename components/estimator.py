@@ -6,14 +6,14 @@ twin of early stopping. Rows that choose flatter what they measure, so every cho
 validation rows alone; cross-fitting sets one half's choice against the other half's loss.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from components.errors import UserError
-from components.solver import PathSolver, Progress, chunks
+from components.solver import PathSolver, chunks
 from components.tables import Features, mean_squared_norms
 
 
@@ -90,7 +90,7 @@ class GroupEstimator:
         self._offset = [torch.from_numpy(table.margin).to(device) for table in validation]
         self._shares = [_shares(half, device) for half in self.halves]
 
-    def solve(self, members: np.ndarray, *, progress: Progress | None = None) -> Estimates:
+    def solve(self, members: np.ndarray, *, progress: Callable[[int, int], None] | None = None) -> Estimates:
         """Estimate every subset.
 
         Args:

@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -176,28 +175,14 @@ def example_logits(
     base: Base,
     examples: Examples,
     batch_tokens: int = 8192,
-    progress: Callable[[int], None] = lambda _: None,
 ) -> np.ndarray:
-    """Label logits of N examples of one dataset, float32 [N, C], in their order. ``progress`` gets finished rows."""
+    """Label logits of N examples of one dataset, float32 [N, C], in their order."""
     classes = max(2, len(examples.label_tokens))
     out = np.zeros((len(examples), classes), dtype=np.float32)
     for index in full_batches(examples.ids, batch_tokens):
         batch = collate([(examples, int(i)) for i in index]).to(base.device)
         out[index] = answer_logits(model, batch).float().cpu().numpy()
-        progress(len(index))
     return out
-
-
-def label_logits(
-    model: PreTrainedModel | PeftModel,
-    base: Base,
-    encoded: list[list[int]],
-    label_token_ids: list[int],
-    batch_tokens: int = 8192,
-) -> np.ndarray:
-    """:func:`example_logits` of prompts that have no labels yet, float32 [N, C]."""
-    rows = np.arange(len(encoded))
-    return example_logits(model, base, Examples(rows, encoded, rows, label_token_ids), batch_tokens)
 
 
 def _device(name: str) -> torch.device:

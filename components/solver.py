@@ -28,7 +28,7 @@ minimum. A column is finished when that bound, in nats, is below ``tolerance``. 
 rows were within 1e-4 nats of the exact solution's, along the whole path.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -47,7 +47,6 @@ MAX_ITERATIONS = 1000
 # the peak: 0.1 GB on a CPU, where larger pieces only leave the cache; 6 GB on a GPU, which wants large products.
 CELLS = {"cpu": 1 << 22, "cuda": 1 << 28}
 
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,6 @@ class PathSolver:
         lambdas: Sequence[float],
         *,
         tolerance: float = TOLERANCE,
-        progress: Progress | None = None,
     ) -> Solution:
         """Solve for every subset along the path.
 
@@ -123,7 +121,6 @@ class PathSolver:
             members: bool [K, n], no empty subset.
             lambdas: positive, descending, in the features' own units (absolute).
             tolerance: nats the objective may be above its minimum; float32 reaches about 1e-9.
-            progress: called with (subsets done, subsets).
 
         Raises:
             ValueError: members or lambdas of a wrong form.
@@ -139,8 +136,6 @@ class PathSolver:
             w, norm, iterations[:, part] = self._follow(inside, path.float(), tolerance)
             weights[:, part] = (w @ self._rotation.T / self.scale).cpu().numpy()
             norms[:, part] = (norm * self.scale).cpu().numpy()
-            if progress is not None:
-                progress(part.stop, len(members))
         return Solution(weights, norms, iterations)
 
     def _follow(

@@ -18,7 +18,6 @@ from components.language_model import (
     answer_logits,
     attach_adapter,
     example_logits,
-    label_logits,
     load_adapters,
     load_base,
     margins,
@@ -82,18 +81,6 @@ class TestLogits:
         for row, part, width in zip(logits, parts, (2, 5, 2), strict=True):
             np.testing.assert_allclose(row[:width], example_logits(model, base, part)[0], rtol=1e-4, atol=1e-4)
             assert (row[width:] == -math.inf).all()
-
-    def test_prompts_without_labels(self, llama_folder: Path) -> None:
-        base, model = adapted(plain(llama_folder))
-        examples = random_examples([8, 13], 4)
-        expected = example_logits(model, base, examples)
-        np.testing.assert_array_equal(label_logits(model, base, examples.ids, examples.label_tokens), expected)
-
-    def test_finished_rows_are_reported(self, llama_folder: Path) -> None:
-        base = load_base(plain(llama_folder))
-        seen: list[int] = []
-        example_logits(base.model, base, random_examples([8, 13, 4]), batch_tokens=26, progress=seen.append)
-        assert seen == [2, 1]
 
     def test_bfloat16_is_close(self, llama_folder: Path) -> None:
         exact, half = (load_base(plain(llama_folder).model_copy(update={"dtype": d})) for d in ("float32", "bfloat16"))

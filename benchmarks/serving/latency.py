@@ -19,7 +19,7 @@ from rich.table import Table
 from benchmarks.measure import Row, alternate
 from components.config import LoraConfig, ModelConfig
 from components.examples import Examples
-from components.language_model import attach_adapter, label_logits, load_adapters, load_base, save_adapter
+from components.language_model import attach_adapter, example_logits, load_adapters, load_base, save_adapter
 from components.serving.merge import Part, merge
 from components.serving.mixed import Item, adapter_logits
 
@@ -53,7 +53,7 @@ def rows(model: Path = BASE, rank: int = 8, adapters: int = 4) -> list[Row]:
 def _compared(adapted, base, examples, names, bound) -> list[Row]:  # type: ignore[no-untyped-def]
     def single(adapter: str) -> None:
         adapted.set_adapter(adapter)
-        label_logits(adapted, base, examples.ids, examples.label_tokens)
+        example_logits(adapted, base, examples)
 
     def mixed(chosen: list[str]) -> None:
         adapter_logits(adapted, base, [Item(examples, row, name) for name in chosen for row in range(len(examples))])

@@ -41,7 +41,6 @@ def projected_gradients(
     examples: Examples,
     projection: Projection,
     batch_tokens: int,
-    progress: Callable[[int], None] = lambda _: None,
     say: Callable[[str], None] = _log.warning,
 ) -> Features:
     """Margins [M] and projected margin gradients [M, dim] of M examples of one dataset, in their order.
@@ -69,7 +68,6 @@ def projected_gradients(
         waiting.pop(0)
         features[index], margin[index] = found
         _check_finite(examples.row[index], features[index], margin[index])
-        progress(len(index))
     return Features(examples.row, features, margin)
 
 

@@ -16,7 +16,11 @@ TABLE = "estimates.safetensors"
 
 
 def run(config: str, run_name: str, datasets: Path, features: list[Path], estimates: Path) -> None:
-    """Estimate all subsets; pass on ``affinity``: T with standard errors, and the table of subsets and estimates."""
+    """Estimate all subsets; pass on ``affinity``: T with standard errors, and the table of subsets and estimates.
+
+    Also kept is what each estimate was read off: the solution (``weights``, float32 [K, dim]) and its lambda (position
+    ``lambda_index`` [3, K] in the path, times ``lambda_unit``), so that it can be compared with a real fine-tune.
+    """
     with Step("estimate", config, run_name) as step:
         names = list(read_references(datasets))
         found = features_of(step, read_references(features), names)

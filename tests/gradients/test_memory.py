@@ -93,13 +93,11 @@ def test_the_batch_halves_and_the_log_says_so(
     examples = random_examples(LENGTHS)
     expected = projected_gradients(model, base, examples, sketch(), 4096)
     said: list[str] = []
-    done: list[int] = []
-    found = projected_gradients(model, base, examples, Short(2, error)(monkeypatch), 4096, done.append, said.append)
+    found = projected_gradients(model, base, examples, Short(2, error)(monkeypatch), 4096, said.append)
     np.testing.assert_allclose(found.features, expected.features, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(found.margin, expected.margin, rtol=1e-4, atol=1e-5)
     assert said[0] == "out of memory at 7 rows of 40 tokens: 140 a batch"
     assert all(line.startswith("out of memory at ") for line in said) and len(said) == 2
-    assert sum(done) == len(LENGTHS) and max(done) <= 2
 
 
 def test_a_row_that_does_not_fit_is_an_error(llama_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
