@@ -1,5 +1,9 @@
 """The one exception a user is meant to see."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class UserError(Exception):
     """Something the user can put right: what is wrong, where, and what to do.
@@ -13,3 +17,31 @@ class UserError(Exception):
         super().__init__(
             "\n".join([what, *(f"  - {line}" for line in problems), *([f"-> {remedy}"] if remedy else [])])
         )
+
+
+@contextmanager
+def readable(path: object) -> Iterator[None]:
+    """Turn what the file system refuses while ``path`` is read into a ``UserError``."""
+    try:
+        yield
+    except PermissionError as error:
+        remedy = "let the user that runs loraloom read it"
+        raise UserError(f"{path} cannot be read: {_why(error)}", remedy=remedy) from error
+    except OSError as error:
+        remedy = "see that it is a whole file, and that nothing else is at work on it"
+        raise UserError(f"{path} cannot be read: {_why(error)}", remedy=remedy) from error
+
+
+@contextmanager
+def writable(path: object) -> Iterator[None]:
+    """Turn what the file system refuses while ``path`` is made or written into a ``UserError``."""
+    try:
+        yield
+    except OSError as error:
+        remedy = "make it writable, or give another place"
+        raise UserError(f"{path} cannot be written: {_why(error)}", remedy=remedy) from error
+
+
+def _why(error: OSError) -> str:
+    """In the system's words: libraries word it at length."""
+    return os.strerror(error.errno) if error.errno else str(error)

@@ -44,6 +44,11 @@ def failed(step: str, part: str, what: str, remedy: str = "", problems: Sequence
     _tell("failed", step, part, what=what, remedy=remedy, problems=list(problems))
 
 
+def crashed(step: str, part: str, why: str) -> None:
+    """A step died of something no one foresaw; ``why`` is one line."""
+    _tell("crashed", step, part, why=why)
+
+
 def said(step: str, part: str, text: str) -> None:
     """Something the user should hear although nothing failed."""
     _tell("said", step, part, text=text)
@@ -63,6 +68,8 @@ def as_line(event: dict[str, Any]) -> str:
         case "failed":
             lines = [f"  - {line}" for line in event["problems"]] + [f"  -> {event['remedy']}"] * bool(event["remedy"])
             return "\n".join([f"{name}: failed: {event['what']}", *lines])
+        case "crashed":
+            return f"{name}: crashed: {event['why']}"
         case _:
             return f"{name}: {event['text']}"
 

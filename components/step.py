@@ -24,7 +24,7 @@ from components.object_store import ObjectStore, open_store
 class Step:
     """One step, or one member of a fan-out, while it runs.
 
-    Use as a context manager: leaving it writes the record; a ``UserError`` is told to whoever shows progress first.
+    Use as a context manager: leaving it writes the record, or tells whoever shows progress why the step failed.
     """
 
     def __init__(self, name: str, config: str, run_name: str, part: str = "") -> None:
@@ -52,6 +52,8 @@ class Step:
             events.finished(self.name, self.part, reused, seconds)
         elif isinstance(error, UserError):
             events.failed(self.name, self.part, error.what, error.remedy, error.problems)
+        elif isinstance(error, Exception):  # not where someone stopped it
+            events.crashed(self.name, self.part, one_line(error))
 
     def obtain(
         self,
@@ -117,6 +119,12 @@ class Step:
             },
             "facts": self.facts,
         }
+
+
+def one_line(error: BaseException) -> str:
+    """Kind and message of an exception, as far as a line goes."""
+    message = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
 def peak_memory() -> int:

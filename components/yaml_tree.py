@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from components.errors import UserError
+from components.errors import UserError, readable
 
 MAX_BYTES = 1 << 20
 MAX_NODES = 100_000
@@ -83,18 +83,19 @@ def spell(path: tuple[str | int, ...]) -> str:
 
 
 def _text(path: Path) -> str:
-    if path.is_dir():
-        raise UserError(f"{path} is a folder, not a config file", remedy="give the YAML file inside it")
-    if not path.is_file():
-        raise UserError(f"there is no config file {path}", remedy=f"`loraloom init {path}` writes one to start from")
-    if path.stat().st_size > MAX_BYTES:
-        raise UserError(f"{path} is larger than 1 MiB, which no config is", remedy="data belongs in files of its own")
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text (byte {error.start})", remedy="save it as UTF-8") from None
-    except PermissionError:
-        raise UserError(f"{path} may not be read by this user", remedy="change its permissions") from None
+    with readable(path):
+        if path.is_dir():
+            raise UserError(f"{path} is a folder, not a config file", remedy="give the YAML file inside it")
+        if not path.is_file():
+            remedy = f"`loraloom init {path}` writes one to start from"
+            raise UserError(f"there is no config file {path}", remedy=remedy)
+        if path.stat().st_size > MAX_BYTES:
+            remedy = "data belongs in files of its own"
+            raise UserError(f"{path} is larger than 1 MiB, which no config is", remedy=remedy)
+        try:
+            return path.read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path} is not UTF-8 text (byte {error.start})", remedy="save it as UTF-8") from None
 
 
 def _syntax_remedy(problem: str) -> str:

@@ -116,7 +116,7 @@ def _folder_problems(folder: Path, model: ModelConfig) -> list[str]:
     try:
         settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         shards = _shards(folder)
-    except (ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError) as error:
         return [*problems, f"has a config.json or a weight index that cannot be read: {error}"]
     problems += [f"lacks {shard}, which its weight index names" for shard in sorted(shards - weights)]
     kinds = settings.get("architectures") or []

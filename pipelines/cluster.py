@@ -21,7 +21,7 @@ from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec, PlatformSpec
 from components.cluster_config import StepResources
 from components.config import RunConfig
 from components.config_transport import pack
-from components.errors import UserError
+from components.errors import UserError, writable
 from pipelines.ensemble import ensemble_pipeline
 from pipelines.pods import equip, pod, retry_policy
 
@@ -53,7 +53,8 @@ def compile_pipeline(config: RunConfig, output: Path) -> None:
         header += f"# Service account: {config.cluster.service_account} (a run is given it when it is created)\n"
     ParseDict(spec, PipelineSpec())  # what KFP could not read must not leave this place
     ParseDict(platform, PlatformSpec())
-    output.write_text(header + yaml.dump_all([spec, platform], Dumper=yaml.CSafeDumper), encoding="utf-8")
+    with writable(output):
+        output.write_text(header + yaml.dump_all([spec, platform], Dumper=yaml.CSafeDumper), encoding="utf-8")
 
 
 def check_cluster(config: RunConfig) -> None:

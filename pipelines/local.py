@@ -26,7 +26,7 @@ from components import events
 from components.config import RunConfig
 from components.config_file import resolved
 from components.config_transport import pack
-from components.errors import UserError
+from components.errors import UserError, writable
 from components.object_store import open_store
 from components.step import read_records
 from pipelines.progress import Event, Tail, open_view
@@ -37,14 +37,20 @@ TASKS_AT_ONCE = 2  # kfp's local runner never runs more
 GPUS = Path("/proc/driver/nvidia/gpus")  # a look that does not import torch
 SECONDS_TO_STOP = 10.0
 TAIL_LINES = 15
+EXCEPTION = re.compile(r"\s*[\w.]+(Error|Exception|Exit|Interrupt)(: |$)")  # a traceback's last line
 
 
 class PipelineCrash(Exception):
-    """A step died of something no one foresaw: not the user's to put right, so the log has to speak."""
+    """A step died of something no one foresaw: not the user's to put right, so the log has to speak.
 
-    def __init__(self, log: Path, tail: tuple[str, ...]) -> None:
-        self.log, self.tail = log, tail
-        super().__init__("\n".join(["a step of the pipeline crashed", *tail, f"-> the whole log: {log}"]))
+    Attributes:
+        steps: one line each: which step, and why as far as it is known.
+        log: the whole log.
+    """
+
+    def __init__(self, steps: tuple[str, ...], log: Path, tail: tuple[str, ...]) -> None:
+        self.steps, self.log = steps, log
+        super().__init__("\n".join([*steps, *tail, f"-> the whole log: {log}"]))
 
 
 def default_root(config: RunConfig) -> Path:
@@ -131,8 +137,9 @@ def locked(root: Path) -> Iterator[int]:
 
     Whoever inherits the descriptor holds the lock too, so that steps which outlive a killed command still guard it.
     """
-    root.mkdir(parents=True, exist_ok=True)
-    handle = os.open(root / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+    with writable(root):
+        root.mkdir(parents=True, exist_ok=True)
+        handle = os.open(root / "lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -261,19 +268,30 @@ def _termination_as_interrupt() -> Iterator[None]:
 
 
 def _failure(seen: list[Event], log: Path) -> Exception:
-    failed: dict[tuple[str, str], Event] = {}
-    for event in seen:
-        who = (event["step"], event["part"])
-        if event["event"] == "failed":
-            failed[who] = event
-        elif event["event"] == "finished":
-            failed.pop(who, None)  # a retry went well
+    """What ended the run: a user error if a step met one, else the crash of the steps that did not end."""
+    last = {(event["step"], event["part"]): event for event in seen if event["event"] not in ("advanced", "said")}
+    failed = [event for event in last.values() if event["event"] == "failed"]
+    crashed = [f"{_who(event)} crashed: {event['why']}" for event in last.values() if event["event"] == "crashed"]
     if failed:
-        first, *others = failed.values()
-        also = [f"{' '.join(filter(None, (other['step'], other['part'])))}: {other['what']}" for other in others]
-        return UserError(first["what"], remedy=first["remedy"], problems=(*first["problems"], *also))
+        first, *others = failed
+        also = [f"{_who(other)}: {other['what']}" for other in others]
+        return UserError(first["what"], remedy=first["remedy"], problems=(*first["problems"], *also, *crashed))
     text = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", log.read_text(encoding="utf-8", errors="replace"))
     lines = [line.rstrip() for line in text.splitlines() if line.strip()]
-    if not any(line.lstrip().startswith("Traceback") for line in lines):
-        lines.append("(no traceback: something ended the step from outside, most often for want of memory)")
-    return PipelineCrash(log, tuple(lines[-TAIL_LINES:]))
+    if not crashed:
+        at_work = [_who(event) for event in last.values() if event["event"] == "started"]
+        crashed = [f"{', '.join(at_work) or 'the pipeline'} crashed: {_cause(lines)}"]
+    return PipelineCrash(tuple(crashed), log, tuple(lines[-TAIL_LINES:]))
+
+
+def _who(event: Event) -> str:
+    return " ".join(filter(None, (event["step"], event["part"])))
+
+
+def _cause(lines: list[str]) -> str:
+    """What a log says of a step that could not tell by itself: the last line of its last traceback, if there is one."""
+    if any(line.lstrip().startswith("Traceback") for line in lines):
+        for line in reversed(lines):
+            if EXCEPTION.match(line):
+                return line.strip()
+    return "something ended it from outside, most often for want of memory"

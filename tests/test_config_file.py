@@ -7,6 +7,7 @@ import pytest
 from components.config import RunConfig
 from components.config_file import read_config, resolved
 from components.errors import UserError
+from tests.privileges import open_folder, without_privileges
 
 SMALL = "model: {id: some/model}\ndatasets: [{name: a, path: data/a}]\n"
 
@@ -236,3 +237,17 @@ def test_missing_folder_large_and_binary_files(tmp_path: Path) -> None:
     (tmp_path / "binary.yaml").write_bytes(b"a: \xff\xfe")
     with pytest.raises(UserError, match=r"not UTF-8 text \(byte 3\)"):
         read_config(tmp_path / "binary.yaml")
+
+
+@pytest.mark.parametrize("path", ["config.yaml", "shut/config.yaml"])
+def test_a_config_that_may_not_be_read(path: str) -> None:
+    with open_folder() as folder:
+        (folder / "shut").mkdir()
+        for name in ("config.yaml", "shut/config.yaml"):
+            (folder / name).write_text(SMALL)
+            (folder / name).chmod(0)
+        (folder / "shut").chmod(0)
+        with without_privileges(), pytest.raises(UserError) as caught:
+            read_config(folder / path)
+    assert caught.value.what == f"{folder / path} cannot be read: Permission denied"
+    assert caught.value.remedy == "let the user that runs loraloom read it"

@@ -86,6 +86,7 @@ def test_without_a_file_they_are_log_lines(monkeypatch: pytest.MonkeyPatch, caps
     events.finished("warm_start", "", reused=True, seconds=0.1)
     events.finished("train", "group-0", reused=False, seconds=12.34)
     events.failed("train", "group-1", "no memory", "smaller batches", ("a",))
+    events.crashed("boost", "group-1", "KeyError: 'x'")
     assert capsys.readouterr().out.splitlines() == [
         "warm_start: started",
         "warm_start: 1/8 (loss 0.5)",
@@ -95,4 +96,5 @@ def test_without_a_file_they_are_log_lines(monkeypatch: pytest.MonkeyPatch, caps
         "train group-1: failed: no memory",
         "  - a",
         "  -> smaller batches",
+        "boost group-1: crashed: KeyError: 'x'",
     ]

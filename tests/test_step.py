@@ -116,9 +116,16 @@ def test_a_user_error_is_told_and_leaves_no_record(config: str, told: Path) -> N
 
 def test_another_error_is_not_told_as_the_users(config: str, told: Path) -> None:
     with pytest.raises(ZeroDivisionError), Step("prepare", config, "run-1") as step:
-        raise ZeroDivisionError
-    assert [event["event"] for event in read_events(told)] == ["started"]
+        raise ZeroDivisionError("no one\nforesaw this")
+    started, crashed = read_events(told)
+    assert (started["event"], crashed["event"], crashed["why"]) == ("started", "crashed", "ZeroDivisionError: no one")
     assert read_records(step.store, "run-1") == []
+
+
+def test_a_step_that_someone_stopped_did_not_crash(config: str, told: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), Step("prepare", config, "run-1"):
+        raise KeyboardInterrupt
+    assert [event["event"] for event in read_events(told)] == ["started"]
 
 
 def test_progress_and_news_are_told(config: str, told: Path) -> None:

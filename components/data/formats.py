@@ -7,9 +7,7 @@ does not hide the others.
 import codecs
 import csv
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from components.errors import UserError
+from components.errors import UserError, readable
 
 
 @dataclass(frozen=True)
@@ -29,19 +27,6 @@ class Problem:
 
 
 Lines = Iterator[tuple[int, Mapping[str, Any] | Problem]]
-
-
-@contextmanager
-def readable(origin: str) -> Iterator[None]:
-    """Turn what the file system refuses into a ``UserError`` that names ``origin``."""
-    try:
-        yield
-    except OSError as error:
-        remedy = "see that it is a whole file, and that nothing else is at work on it"
-        if isinstance(error, PermissionError):
-            remedy = "let the user that runs loraloom read it"
-        why = os.strerror(error.errno) if error.errno else str(error)  # Arrow words its errors at length
-        raise UserError(f"{origin} cannot be read: {why}", remedy=remedy) from error
 
 
 def records(path: Path, origin: str, fields: Sequence[str]) -> Lines:

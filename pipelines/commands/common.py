@@ -39,8 +39,11 @@ def reported(debug: bool, *, all_problems: bool = False) -> Iterator[None]:
         _tell(errors, error.what, lines, error.remedy)
         raise typer.Exit(USER_ERROR) from None
     except PipelineCrash as crash:
-        lines = [f"  {line}" for line in crash.tail]
-        _tell(errors, "a step of the pipeline crashed; its log ends with", lines, f"the whole log: {crash.log}")
+        what, *also = crash.steps
+        remedy = "what is finished is kept, and the same command goes on from it"
+        if not debug:  # with it, the log has been shown already
+            remedy = f"run again with --debug for the traceback; {remedy}"
+        _tell(errors, what, [*(f"  {line}" for line in also), f"  the whole log: {crash.log}"], remedy)
         raise typer.Exit(CRASH) from None
     except KeyboardInterrupt:
         _tell(errors, "stopped", [], "the same command goes on from what is finished")

@@ -2,10 +2,6 @@
 
 import csv
 import json
-import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +15,7 @@ from components.config import DatasetConfig, StorageConfig
 from components.data.formats import Problem
 from components.data.read import match_splits, open_source
 from components.errors import UserError
+from tests.privileges import open_folder, without_privileges
 
 RECORDS = [{"text": "first\nline", "label": "yes"}, {"text": 'the "second", ☂', "label": "no"}]
 FIELDS = ["text", "label"]
@@ -119,24 +116,9 @@ def test_a_file_that_is_no_parquet(tmp_path: Path) -> None:
         read("d.parquet", tmp_path)
 
 
-@contextmanager
-def without_privileges() -> Iterator[None]:
-    """Permissions do not bite for root: be nobody within the block."""
-    root = os.geteuid() == 0
-    if root:
-        os.seteuid(65534)
-    try:
-        yield
-    finally:
-        if root:
-            os.seteuid(0)
-
-
 @pytest.mark.parametrize("path", ["d.jsonl", "d.csv", "d.parquet", "folder", "shut/d.jsonl"])
 def test_what_may_not_be_read_is_named_with_a_remedy(path: str) -> None:
-    with tempfile.TemporaryDirectory() as name:  # tmp_path is in a folder that nobody may enter
-        base = Path(name)
-        base.chmod(0o755)
+    with open_folder() as base:
         write_jsonl(base / "d.jsonl")
         write_csv(base / "d.csv")
         write_parquet(base / "d.parquet")
@@ -147,7 +129,7 @@ def test_what_may_not_be_read_is_named_with_a_remedy(path: str) -> None:
             (base / shut).chmod(0)
         with without_privileges(), pytest.raises(UserError) as caught:
             read(path, base)
-    named = name + "/folder/inside" if path == "folder" else path
+    named = f"{base}/folder/inside" if path == "folder" else path
     assert caught.value.what == f"{named} cannot be read: Permission denied"
     assert caught.value.remedy == "let the user that runs loraloom read it"
 

@@ -43,6 +43,12 @@ def compiled(tmp_path: Path, **more: Any) -> list[dict[str, Any]]:
     return list(yaml.safe_load_all((tmp_path / "pipeline.yaml").read_text()))
 
 
+def test_a_place_that_cannot_be_written_is_the_users_to_mend(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="pipeline.yaml cannot be written: Not a directory"):
+        compile_pipeline(RunConfig.model_validate(SETTINGS), tmp_path / "file" / "pipeline.yaml")
+
+
 def plain(tmp_path: Path) -> dict[str, Any]:
     """The graph as kfp compiles it."""
     compiler.Compiler().compile(ensemble_pipeline, str(tmp_path / "plain.yaml"))
