@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 from components.config import Step
 from components.errors import UserError
+from pipelines.invocation import typed
 from pipelines.kfp_api import Api, Unanswered
 from pipelines.progress import Event, View
 
@@ -70,7 +71,7 @@ def follow(api: Api, run_id: str, view: View) -> Any:
             lost += 1
             if lost == LOST_LOOKS:
                 raise UserError(
-                    f"lost sight of the run {run_id}, which goes on: {error.what}", remedy=f"loraloom status {run_id}"
+                    f"lost sight of the run {run_id}, which goes on: {error.what}", remedy=typed("status", run_id)
                 ) from error
         else:
             lost = 0

@@ -10,6 +10,7 @@ from typing import Any
 from components import cron
 from components.config import RunConfig
 from components.errors import UserError
+from pipelines.invocation import typed
 from pipelines.kfp_api import Api, called, once
 from pipelines.submit import Version, experiment_id, upload
 
@@ -116,7 +117,7 @@ def _is(entry: Any, version: Version, expression: str, config: RunConfig) -> boo
 def _each(api: Api, config: RunConfig, what: str, act: Callable[[str], Any]) -> None:
     found = recurring_runs(api, config)
     if not found:
-        raise UserError(f"there is no schedule called {config.name}", remedy="loraloom schedule makes one")
+        raise UserError(f"there is no schedule called {config.name}", remedy=f"{typed('schedule')} makes one")
     for entry in found:
         with api.asked(what):
             act(entry.recurring_run_id)

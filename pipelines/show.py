@@ -1,12 +1,13 @@
 """A run's summary as tables for a terminal: each fits one screen."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pipelines.invocation import typed
 from pipelines.training_plan import TrainingPlan
 
 Summary = dict[str, Any]
@@ -24,11 +25,11 @@ def show_plan(console: Console, summary: Summary, plan: TrainingPlan) -> None:
     console.print(Text(_cost(plan)))
 
 
-def show_result(console: Console, summary: Summary, where: str) -> None:
+def show_result(console: Console, summary: Summary, where: Sequence[str]) -> None:
     """Groups, test results by dataset, cost, the verdict on promotion, and where to look further.
 
     Args:
-        where: the options that name this run to other commands, such as ``-c config.yaml``.
+        where: the options that name this run to other commands, such as ``["-c", "config.yaml"]``.
     """
     if unchanged := summary.get("unchanged"):
         console.print(Text(f"{unchanged['reason']}\nnothing was registered"), soft_wrap=True)
@@ -38,7 +39,7 @@ def show_result(console: Console, summary: Summary, where: str) -> None:
     for line in _findings(summary):
         console.print(Text(line), soft_wrap=True)
     for command, purpose in (("report", "tables, curves and figures"), ("ui", "runs, adapters and versions in MLflow")):
-        console.print(Text.assemble("-> ", (f"loraloom {command} {where}", "bold"), f"  {purpose}"), soft_wrap=True)
+        console.print(Text.assemble("-> ", (typed(command, *where), "bold"), f"  {purpose}"), soft_wrap=True)
 
 
 def _groups(summary: Summary) -> Table:
@@ -65,6 +66,12 @@ def _gain(partition: Summary) -> Iterator[str]:
         yield "by number of groups: " + "  ".join(f"{point['m']}: {point['loss']:.4f}" for point in curve)
     if partition.get("kept_champion"):
         yield "the champion's groups are kept: no other partition is better by more than one standard error"
+    yield from _unfinished(partition)
+
+
+def _unfinished(partition: Summary) -> Iterator[str]:
+    if not partition["complete"]:
+        yield f"the search for groups ended when {partition['scored']} had been scored: there may be better ones"
 
 
 def _training(plan: TrainingPlan) -> Table:
@@ -104,6 +111,7 @@ def _marked(values: list[float]) -> list[Text]:
 
 def _findings(summary: Summary) -> Iterator[str]:
     yield ""
+    yield from _unfinished(summary["partition"])
     for comparison in summary["comparisons"]:
         difference, low, high = (100 * comparison[key] for key in ("difference", "low", "high"))
         name = METHODS.get(comparison["baseline"], comparison["baseline"])

@@ -12,10 +12,11 @@ from typing import Annotated
 import typer
 
 from components.config_file import read_config, resolved
-from components.errors import UserError
+from components.errors import UserError, writable
 from components.object_store import open_store
 from pipelines.commands.common import ConfigOption, DebugOption, RootOption, reported
 from pipelines.commands.store import ShareOption, share_report
+from pipelines.invocation import typed
 from pipelines.local import default_root
 
 
@@ -31,12 +32,13 @@ def report(
         config = read_config(config_file)
         folder = root or default_root(config)
         if not (folder / "summary.json").is_file():
-            raise UserError(f"no finished run in {folder}", remedy=f"loraloom run -c {config_file}")
+            raise UserError(f"no finished run in {folder}", remedy=typed("run", "-c", config_file))
         from components.ensemble.report import render_report
 
         page = (output or folder / "report.html").resolve()
         summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-        page.write_text(render_report(summary), encoding="utf-8")
+        with writable(page):
+            page.write_text(render_report(summary), encoding="utf-8")
         typer.echo(f"wrote {page}")
         if share is not None:
             store = open_store(resolved(config, folder).storage, folder / "store")
@@ -59,7 +61,7 @@ def ui(
         if not uri.startswith("sqlite:///"):
             raise UserError(f"tracking.uri is {uri}, a server with pages of its own", remedy="open those in a browser")
         if not Path(uri.removeprefix("sqlite:///")).is_file():
-            raise UserError(f"no run in {folder} yet", remedy=f"loraloom run -c {config_file}")
+            raise UserError(f"no run in {folder} yet", remedy=typed("run", "-c", config_file))
         typer.echo(f"http://127.0.0.1:{port}  (Ctrl-C ends it)")
         command = ["-m", "mlflow", "server", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port)]
         command += ["--workers", "1"]

@@ -11,8 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from components.config import RunConfig
-from components.errors import UserError
+from components.errors import UserError, writable
 from pipelines.commands.common import ConfigOption, DebugOption, reported
+from pipelines.invocation import typed
 
 if TYPE_CHECKING:
     from components.prepared import PreparedDataset
@@ -29,8 +30,9 @@ def init(
             raise UserError(f"{path} exists already", remedy="give another name, or --force to replace it")
         if not path.parent.is_dir():
             raise UserError(f"there is no folder {path.parent}", remedy="make it first, or give another path")
-        path.write_text(resources.files("pipelines").joinpath("starter.yaml").read_text("utf-8"), encoding="utf-8")
-        typer.echo(f"wrote {path}\n-> set model and datasets in it, then: loraloom check -c {path}")
+        with writable(path):
+            path.write_text(resources.files("pipelines").joinpath("starter.yaml").read_text("utf-8"), encoding="utf-8")
+        typer.echo(f"wrote {path}\n-> set model and datasets in it, then: {typed('check', '-c', path)}")
 
 
 def schema(debug: DebugOption = False) -> None:
@@ -75,7 +77,7 @@ def check(
         console.print(_datasets_table(findings.datasets))
         if gradients:
             _check_gradients(console, config, findings.datasets)
-        console.print(Text(f"{config_file} is fine\n-> loraloom plan -c {config_file}"), soft_wrap=True)
+        console.print(Text(f"{config_file} is fine\n-> {typed('plan', '-c', config_file)}"), soft_wrap=True)
 
 
 def _check_gradients(console: Console, config: RunConfig, datasets: tuple["PreparedDataset", ...]) -> None:

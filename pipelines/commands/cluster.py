@@ -12,6 +12,7 @@ from components.config import RunConfig
 from components.config_file import read_config
 from components.errors import UserError
 from pipelines.commands.common import ConfigOption, DebugOption, reported
+from pipelines.invocation import typed
 
 if TYPE_CHECKING:
     from pipelines.kfp_api import Api
@@ -34,7 +35,9 @@ def compile_(
         from pipelines.cluster import compile_pipeline
 
         compile_pipeline(config, output)
-        typer.echo(f"wrote {output}\n-> upload it to Kubeflow Pipelines, or let loraloom submit -c {config_file} do it")
+        typer.echo(
+            f"wrote {output}\n-> upload it to Kubeflow Pipelines, or let {typed('submit', '-c', config_file)} do it"
+        )
 
 
 def submit(
@@ -54,7 +57,7 @@ def submit(
         page = api.run_page(run.run_id)
         typer.echo(f"{'started' if new else 'already at work:'} {run.display_name} ({run.run_id})\n{page}")
         if no_wait:
-            typer.echo(f"-> loraloom status {run.run_id} -c {config_file}")
+            typer.echo(f"-> {typed('status', run.run_id, '-c', config_file)}")
             return
         with open_view(Console()) as view:
             follow(api, run.run_id, view)
@@ -76,7 +79,7 @@ def status(
 
         runs = latest_runs(api, config, RUNS_SHOWN)
         if not runs:
-            raise UserError(f"no run of {config.name} yet", remedy=f"loraloom submit -c {config_file}")
+            raise UserError(f"no run of {config.name} yet", remedy=typed("submit", "-c", config_file))
         rows = [(run.run_id, run.display_name, _word(run.state), _moment(run.created_at)) for run in runs]
         _print_rows(("id", "run", "state", "started"), *rows)
 
@@ -99,7 +102,7 @@ def create_schedule(
     with reported(debug):
         if context.invoked_subcommand is not None:
             if given is not None:
-                command = f"loraloom schedule {context.invoked_subcommand} -c {given}"
+                command = typed("schedule", context.invoked_subcommand, "-c", given)
                 raise UserError("-c stands before the subcommand, which would not see it", remedy=command)
             return
         config, api = _connected(given or Path("config.yaml"))
@@ -123,7 +126,7 @@ def list_schedules(config_file: ConfigOption = Path("config.yaml"), debug: Debug
 
         found = recurring_runs(api, config)
         if not found:
-            raise UserError(f"{config.name} has no schedule", remedy=f"loraloom schedule -c {config_file}")
+            raise UserError(f"{config.name} has no schedule", remedy=typed("schedule", "-c", config_file))
         _print_rows(("id", "schedule", "times", "state", "since"), *(_schedule_row(entry) for entry in found))
 
 
@@ -135,7 +138,7 @@ def pause_schedule(config_file: ConfigOption = Path("config.yaml"), debug: Debug
         from pipelines.schedule import pause
 
         pause(api, config)
-        typer.echo(f"paused {config.name}\n-> loraloom schedule resume -c {config_file}")
+        typer.echo(f"paused {config.name}\n-> {typed('schedule', 'resume', '-c', config_file)}")
 
 
 @schedule.command("resume")

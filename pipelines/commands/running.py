@@ -11,8 +11,9 @@ from rich.text import Text
 
 from components.config import RunConfig
 from components.config_file import read_config
-from components.errors import UserError
+from components.errors import UserError, writable
 from pipelines.commands.common import ConfigOption, DebugOption, RootOption, reported
+from pipelines.invocation import typed
 from pipelines.local import Runner, default_root, run_local
 
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Check everything, print the steps, run nothing.")]
@@ -40,8 +41,8 @@ def plan(
 
         console = Console()
         show_plan(console, summary, training_plan(config, summary))
-        again = _options(config_file, root) + (f" --runner {runner}" if runner != "subprocess" else "")
-        console.print(Text(f"-> loraloom run {again}"), soft_wrap=True)
+        options = _options(config_file, root) + (["--runner", runner] if runner != "subprocess" else [])
+        console.print(Text(f"-> {typed('run', *options)}"), soft_wrap=True)
 
 
 def run(
@@ -78,7 +79,8 @@ def demo(
     Needs no network and no GPU.
     """
     with reported(debug):
-        config_file = _write_demo(folder)
+        with writable(folder):
+            config_file = _write_demo(folder)
         config = read_config(config_file)
         typer.echo(f"wrote {config_file} and its data")
         summary = run_local(config, folder, runner=runner, debug=debug)
@@ -101,8 +103,8 @@ def _write_demo(folder: Path) -> Path:
     return config_file
 
 
-def _options(config_file: Path, root: Path | None) -> str:
-    return f"-c {config_file}" + (f" --root {root}" if root else "")
+def _options(config_file: Path, root: Path | None) -> list[str]:
+    return ["-c", str(config_file), *(["--root", str(root)] if root else [])]
 
 
 def _dry_run(config: RunConfig, root: Path) -> None:

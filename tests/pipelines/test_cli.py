@@ -2,22 +2,26 @@
 
 import itertools
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
+from pydantic import BaseModel
 from typer.testing import CliRunner, Result
 
 import pipelines
 from components import __version__
+from components.cluster_config import StepResources
 from components.config import RunConfig
 from components.config_file import read_config
 from components.errors import UserError
 from pipelines.cli import app
 from pipelines.commands.common import reported
-from pipelines.local import locked
+from pipelines.invocation import typed
+from pipelines.local import PipelineCrash, locked
 
 BASE_MODEL = Path(pipelines.__file__).parent / "demo" / "base_model"
 WORDS = ("red", "green", "blue", "black", "white", "pink", "grey", "brown")
@@ -55,9 +59,12 @@ def test_help_shows_every_command_and_version_is_known() -> None:
 def test_init_writes_a_config_whose_values_are_the_defaults(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     assert loraloom("init", path).exit_code == 0
-    written = read_config(path).model_dump(exclude={"name", "datasets", "resources", "model"})
-    default = example_config().model_dump(exclude={"name", "datasets", "resources", "model"})
-    assert written == default
+    written, default = read_config(path), example_config()
+    assert written.model.model_dump(exclude={"id"}) == default.model.model_dump(exclude={"id"})
+    others = {"name", "datasets", "resources", "model"}
+    assert written.model_dump(exclude=others) == default.model_dump(exclude=others)
+    train = written.resources["train"].model_dump(exclude={"gpus", "memory"})
+    assert train == StepResources().model_dump(exclude={"gpus", "memory"})
     assert path.read_text().startswith("# loraloom run -c config.yaml\n")
     shown = loraloom("init", path)
     assert (shown.exit_code, f"error: {path} exists already" in shown.stderr) == (2, True)
@@ -66,10 +73,27 @@ def test_init_writes_a_config_whose_values_are_the_defaults(tmp_path: Path) -> N
 def test_starter_names_every_setting(tmp_path: Path) -> None:
     loraloom("init", tmp_path / "config.yaml")
     text = (tmp_path / "config.yaml").read_text()
-    for section, field in RunConfig.model_fields.items():
-        for setting in getattr(field.annotation, "model_fields", {}):
-            if setting != "trust_remote_code":  # not to be suggested
-                assert f"\n  {setting}:" in text, f"{section}.{setting}"
+    told = dict(re.findall(r"(?ms)^(\w+):(.*?)(?=^\w|\Z)", text))  # section -> its text, comments included
+    assert told.keys() == RunConfig.model_fields.keys()
+    missing = [
+        f"{section}: {setting}"
+        for section, field in RunConfig.model_fields.items()
+        for setting in settings_within(field.annotation, beside=set(RunConfig.model_fields) - {section})
+        if not re.search(rf"\b{setting}:", told[section])
+    ]
+    assert missing == []
+
+
+def settings_within(annotation: Any, beside: set[str]) -> set[str]:
+    """Names of all settings under an annotation, through lists, dictionaries and sections within sections.
+
+    A section that stands at the file's top too (``beside``) is explained there.
+    """
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        fields = annotation.model_fields
+        inside = [settings_within(field.annotation, beside) for name, field in fields.items() if name not in beside]
+        return set(fields).union(*inside)
+    return set().union(*(settings_within(part, beside) for part in get_args(annotation)))
 
 
 def test_schema_is_what_the_config_is_checked_with() -> None:
@@ -127,6 +151,23 @@ def test_check_lists_problems_of_model_and_data_together(config_file: Path, tmp_
     assert shown.stderr.startswith("error: 6 problems in the data or the model of")
 
 
+@pytest.mark.parametrize(
+    ("command", "option"), [("run", "--root"), ("plan", "--root"), ("report", "-o"), ("init", "")]
+)
+def test_a_place_that_cannot_be_written_is_the_users_to_mend(
+    config_file: Path, tmp_path: Path, command: str, option: str
+) -> None:
+    (tmp_path / "summary.json").write_text('{"name": "x"}')
+    (tmp_path / "file").touch()
+    place = tmp_path / "file" / "inside"
+    options = [place, "--force"] if command == "init" else ["-c", config_file, option, place]
+    shown = loraloom(command, *options, *(["--root", tmp_path] if command == "report" else []))
+    assert shown.exit_code == 2
+    said = f"there is no folder {place.parent}" if command == "init" else f"{place} cannot be written: Not a directory"
+    assert shown.stderr.splitlines()[0] == f"error: {said}"
+    assert shown.stderr.splitlines()[-1].startswith("-> ")
+
+
 def test_dry_run_prints_the_steps_and_runs_nothing(config_file: Path, tmp_path: Path) -> None:
     root = tmp_path / "root"
     shown = loraloom("run", "-c", config_file, "--root", root, "--dry-run")
@@ -146,7 +187,7 @@ def test_two_runs_on_one_root_are_refused(config_file: Path, tmp_path: Path) -> 
 def test_report_is_written_from_the_summary(config_file: Path, tmp_path: Path) -> None:
     missing = loraloom("report", "-c", config_file, "--root", tmp_path)
     assert missing.exit_code == 2
-    assert missing.stderr.splitlines()[-1] == f"-> loraloom run -c {config_file}"
+    assert missing.stderr.splitlines()[-1] == f"-> {typed('run', '-c', config_file)}"
     (tmp_path / "summary.json").write_text(json.dumps({"name": "colour-words"}))
     assert loraloom("report", "-c", config_file, "--root", tmp_path, "-o", tmp_path / "page.html").exit_code == 0
     assert "colour-words" in (tmp_path / "page.html").read_text()
@@ -178,6 +219,20 @@ def test_traceback_only_with_debug(capsys: pytest.CaptureFixture[str], debug: bo
     shown = capsys.readouterr().err
     assert "error: internal error: ZeroDivisionError: no one foresaw this" in shown
     assert ("Traceback" in shown) is debug
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_a_crashed_step_is_told_in_three_lines(capsys: pytest.CaptureFixture[str], debug: bool) -> None:
+    crash = PipelineCrash(("train group-0 crashed: RuntimeError: no kernel",), Path("logs/a.log"), ("Traceback", "..."))
+    with pytest.raises(BaseException) as caught, reported(debug=debug):
+        raise crash
+    assert getattr(caught.value, "exit_code", None) == 1
+    hint = "" if debug else "run again with --debug for the traceback; "
+    assert capsys.readouterr().err.splitlines() == [
+        "error: train group-0 crashed: RuntimeError: no kernel",
+        "  the whole log: logs/a.log",
+        f"-> {hint}what is finished is kept, and the same command goes on from it",
+    ]
 
 
 def test_interruption_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ from components.events import as_line
 from pipelines import follow as following
 from pipelines.cli import app
 from pipelines.follow import follow
+from pipelines.invocation import typed
 from pipelines.kfp_api import Api, connect
 from pipelines.progress import Event
 from tests.pipelines.kfp_stub import KfpStub, Thing, kfp_stub
@@ -136,7 +137,7 @@ def test_an_api_that_stays_away_is_told_and_the_run_goes_on(
     stub.fail("GET", "runs/r1", "drop", times=6)
     with pytest.raises(UserError, match="lost sight of the run r1, which goes on") as caught:
         follow(api, "r1", Lines())
-    assert caught.value.remedy == "loraloom status r1"
+    assert caught.value.remedy == typed("status", "r1")
 
 
 def test_a_run_that_is_not_there(stub: KfpStub, api: Api) -> None:

@@ -13,6 +13,7 @@ from components.config import RunConfig
 from components.config_transport import unpack
 from components.errors import UserError
 from pipelines.cli import app
+from pipelines.invocation import typed
 from pipelines.kfp_api import Unanswered, connect
 from pipelines.schedule import recurring_runs, schedule
 from tests.pipelines.kfp_stub import KfpStub, kfp_stub
@@ -163,4 +164,4 @@ def test_the_commands(stub: KfpStub, tmp_path: Path) -> None:
 def test_a_config_named_too_early_is_not_silently_another_one() -> None:
     shown = CliRunner().invoke(app, ["schedule", "-c", "mine.yaml", "delete"])
     assert shown.exit_code == 2
-    assert "-> loraloom schedule delete -c mine.yaml" in shown.stderr
+    assert f"-> {typed('schedule', 'delete', '-c', 'mine.yaml')}" in shown.stderr

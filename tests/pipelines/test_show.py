@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from components.config import RunConfig
+from pipelines.invocation import typed
 from pipelines.show import show_plan, show_result
 from pipelines.training_plan import TrainingPlan, training_plan
 
@@ -34,6 +35,8 @@ def example_summary() -> dict[str, Any]:
             "curve": [{"m": 1, "loss": 0.7}, {"m": 2, "loss": 0.6123}],
             "gain": {"mean": 0.0812, "standard_error": 0.0211},
             "kept_champion": False,
+            "scored": 7,
+            "complete": True,
         },
         "methods": methods,
         "results": {
@@ -45,7 +48,8 @@ def example_summary() -> dict[str, Any]:
         },
         "comparisons": [{"baseline": "multitask", "difference": 0.009, "low": 0.001, "high": 0.017}],
         "cost": {
-            "steps": [{"step": "warm_start", "part": "", "flops": 8.77e11, "peak_memory_bytes": 3 * 2**30}],
+            "steps": [{"step": "warm_start", "part": "", "flops": 0, "peak_memory_bytes": 2**20}],  # theta* is reused
+            "warm_start": {"flops": 8.77e11, "rows": 388.5, "peak_memory_bytes": 3 * 2**30},
             "extra_flops_share": 0.084,
         },
         "promotion": {"decision": "refused", "reason": "b lost 1.0 point", "numbers": {}},
@@ -55,7 +59,6 @@ def example_summary() -> dict[str, Any]:
 def test_training_plan_counts_what_training_does() -> None:
     config = example_config(
         training={"epochs": 2, "batch_size": 16},
-        warm_start={"samples_per_dataset": 400, "epochs": 0.5},
         ensemble={"baselines": ["multitask", "per_dataset"]},
     )
     plan = training_plan(config, example_summary())
@@ -66,15 +69,13 @@ def test_training_plan_counts_what_training_does() -> None:
         ("only-a", 1000, 125),
         ("only-c", 77, 10),  # b is a group of its own already
     ]
-    # The warm start saw (400 + 300 + 77) / 2 rows; training sees every row of every adapter, twice.
+    # Training sees every row of every adapter, twice.
     assert plan.flops == pytest.approx(8.77e11 / 388.5 * (3 * 1377 - 300) * 2)
     assert plan.memory_bytes == 3 * 2**30
-    reused = example_summary()
-    reused["cost"]["steps"][0]["flops"] = 0
-    reused["cost"]["warm_start_flops"] = 8.77e11
-    assert training_plan(config, reused).flops == plan.flops
-    without = training_plan(example_config(warm_start={"epochs": 0}), example_summary())
-    assert without.flops is None
+    raw = example_summary()
+    raw["cost"]["warm_start"] = {"flops": 0, "rows": None, "peak_memory_bytes": None}
+    without = training_plan(config, raw)
+    assert (without.flops, without.memory_bytes) == (None, None)
 
 
 def printed(show: Any, *arguments: Any) -> str:
@@ -99,16 +100,26 @@ def test_plan_shows_groups_expectation_and_cost() -> None:
         "by number of groups: 1: 0.7000 2: 0.6123",
         "group-0 2 1077 202",
         "multitask 3 1377 259",
-        "3 adapters, 518 steps, 9.33e+12 FLOPs, peak memory about 3.0 GiB",
+        "3 adapters, 518 steps, 1.87e+13 FLOPs, peak memory about 3.0 GiB",
     ):
         assert line in lines
     nothing_known = printed(show_plan, summary, TrainingPlan((), None, None))
     assert "FLOPs unknown (no warm start measured them), peak memory unknown" in nothing_known
 
 
+def test_a_search_that_ran_out_of_its_budget_says_so_in_plan_and_result() -> None:
+    summary = example_summary()
+    said = "the search for groups ended when 20013 had been scored: there may be better ones"
+    plan = training_plan(example_config(), summary)
+    assert "ended when" not in printed(show_plan, summary, plan) + printed(show_result, summary, [])
+    summary["partition"] |= {"scored": 20013, "complete": False}
+    assert said in printed(show_plan, summary, plan).splitlines()
+    assert said in printed(show_result, summary, []).splitlines()
+
+
 def test_a_run_that_ended_early_says_so_and_nothing_else() -> None:
     summary = {"unchanged": {"version": "3", "reason": "nothing changed since version 3 was made; it was promoted (x)"}}
-    assert printed(show_result, summary, "-c config.yaml").splitlines() == [
+    assert printed(show_result, summary, ["-c", "config.yaml"]).splitlines() == [
         "nothing changed since version 3 was made; it was promoted (x)",
         "nothing was registered",
     ]
@@ -122,7 +133,7 @@ def test_result_tells_apart_what_decided_nothing() -> None:
         "left_out": {"c": "new since the champion"},
     }
     summary["drift"] = {"warnings": {"a": ["labels moved by 0.25 (limit 0.1)"]}}
-    lines = printed(show_result, summary, "-c config.yaml").splitlines()
+    lines = printed(show_result, summary, ["-c", "config.yaml"]).splitlines()
     said = [line for line in lines if line.startswith(("a: ", "b: ", "c: ", "drift"))]
     assert said == [
         "a: 75.0 % on 4 new test rows, which decide nothing",
@@ -133,7 +144,9 @@ def test_result_tells_apart_what_decided_nothing() -> None:
 
 
 def test_result_shows_the_table_and_the_verdict() -> None:
-    lines = [" ".join(line.split()) for line in printed(show_result, example_summary(), "-c config.yaml").splitlines()]
+    lines = [
+        " ".join(line.split()) for line in printed(show_result, example_summary(), ["-c", "config.yaml"]).splitlines()
+    ]
     for line in (
         "dataset metric, % base one adapter ensemble",
         "a accuracy 50.0 81.0 83.4",
@@ -142,6 +155,6 @@ def test_result_shows_the_table_and_the_verdict() -> None:
         "ensemble against one adapter: +0.9 points, 95 % interval +0.1 to +1.7",
         "training FLOPs beyond one adapter on everything: +8 %",
         "promotion: refused (b lost 1.0 point)",
-        "-> loraloom report -c config.yaml tables, curves and figures",
+        f"-> {typed('report', '-c', 'config.yaml')} tables, curves and figures",
     ):
         assert line in lines

@@ -14,6 +14,7 @@ from components.object_store import LocalStore
 from components.step import write_record
 from pipelines.cli import app
 from pipelines.commands.store import share_report
+from pipelines.invocation import typed
 from pipelines.local import locked
 
 DAY = 86400
@@ -76,7 +77,7 @@ def test_gc_shows_what_could_go_and_deletes_it_when_told_to(project: Project) ->
         ["feature", "set", f"features/{name}", "1.5", "MB", "40"] for name in ("a", "d")
     ]
     assert total == "to delete: 2 folders, 3.0 MB"
-    assert hint == f"-> loraloom gc -c {project.config} --root {project.root} --days 30 --delete"
+    assert hint == f"-> {typed('gc', '-c', project.config, '--root', project.root, '--days', 30, '--delete')}"
     assert project.features() == "abcde"
     assert "deleted: 2 folders, 3.0 MB" in project.command("gc", "--delete").stdout
     assert project.features() == "bce"

@@ -22,6 +22,7 @@ from components.errors import UserError
 from components.object_store import open_store
 from pipelines import kfp_api
 from pipelines.cli import app
+from pipelines.invocation import typed
 from pipelines.kfp_api import Unanswered, connect
 from pipelines.submit import submit
 from tests.pipelines.kfp_stub import KfpStub, kfp_stub
@@ -279,6 +280,6 @@ def test_the_command_says_where_the_run_is(stub: KfpStub, tmp_path: Path) -> Non
     assert shown.stdout.splitlines()[-3:] == [
         f"started {run['display_name']} ({run['run_id']})",
         f"{stub.url}/#/runs/details/{run['run_id']}",
-        f"-> loraloom status {run['run_id']} -c {config_file}",
+        f"-> {typed('status', run['run_id'], '-c', config_file)}",
     ]
     assert json.loads(json.dumps(run["runtime_config"])) == {"parameters": {}}
