@@ -7,10 +7,11 @@ even import torch, which takes longer than all else that such a step does.
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from components.base_model import model_folder
 from components.prepared import PreparedDataset, SplitName
 from components.step import Step
 
@@ -38,6 +39,14 @@ class OnDemand:
 
         return load_base(self._step.config.model)
 
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The base model's tokenizer, without the model: counting what is cut takes no more."""
+        from transformers import AutoTokenizer
+
+        model = self._step.config.model
+        return AutoTokenizer.from_pretrained(model_folder(model), trust_remote_code=model.trust_remote_code)
+
     def examples(self, dataset: PreparedDataset, split: SplitName) -> "Examples":
         """A split's tokenized rows."""
         from components.examples import tokenize
@@ -45,16 +54,8 @@ class OnDemand:
         where = (dataset.name, split)
         if where not in self._examples:
             limit = self._step.config.model.max_length
-            self._examples[where] = tokenize(dataset, split, self.base.tokenizer, limit)
+            self._examples[where] = tokenize(dataset, split, self.tokenizer, limit)
         return self._examples[where]
-
-    def truncated(self) -> dict[str, dict[str, int]]:
-        """How many texts were cut, by dataset and split, of those tokenized so far."""
-        counts: dict[str, dict[str, int]] = {}
-        for (name, split), examples in self._examples.items():
-            if examples.truncated:
-                counts.setdefault(name, {})[split] = examples.truncated
-        return counts
 
     def trainable(self, folder: Path) -> "PeftModel":
         """The model with a copy of the adapter in ``folder`` to be trained in place. To be asked for once, first."""

@@ -48,7 +48,6 @@ MAX_ITERATIONS = 1000
 CELLS = {"cpu": 1 << 22, "cuda": 1 << 28}
 
 
-
 @dataclass(frozen=True)
 class Solution:
     """Weights along the path of lambdas.

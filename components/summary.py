@@ -42,7 +42,7 @@ def assemble(store: ObjectStore, run_name: str, config: RunConfig) -> dict[str, 
         "settings": config.model_dump(mode="json"),
         "versions": {"loraloom": __version__, "git_sha": git_sha(), "python": platform.python_version()}
         | {name: version(name) for name in (*LIBRARIES, "kfp", "mlflow")},
-        "datasets": next((_datasets(facts, record) for record in records if record["step"] == "prepare"), []),
+        "datasets": next((_datasets(facts, made, record) for record in records if record["step"] == "prepare"), []),
         "cost": _cost(records, facts, made),
         "artifacts": {label: {"key": entry["key"], "digest": entry["digest"]} for label, entry in made.items()},
     }
@@ -65,20 +65,24 @@ def assemble(store: ObjectStore, run_name: str, config: RunConfig) -> dict[str, 
 
 
 class _Facts:
-    """Facts of artifacts by label."""
+    """Facts of artifacts by label, each artifact looked up once: that verifies its files."""
 
     def __init__(self, store: ObjectStore, made: Mapping[str, Mapping[str, str]]) -> None:
         self._store, self._made = store, made
+        self._known: dict[str, dict[str, Any]] = {}
 
     def __getitem__(self, label: str) -> dict[str, Any]:
-        artifact = find(self._store, self._made[label]["key"])
-        return artifact.facts if artifact is not None else {}
+        if label not in self._known:
+            artifact = find(self._store, self._made[label]["key"])
+            self._known[label] = artifact.facts if artifact is not None else {}
+        return self._known[label]
 
 
-def _datasets(facts: _Facts, record: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _datasets(facts: _Facts, made: Mapping[str, Any], record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The datasets in their order; ``truncated`` is None until their texts have been tokenized."""
     listed = []
     for name, entry in record["artifacts"].items():
-        known = facts[f"dataset/{name}"]
+        known, features = facts[f"dataset/{name}"], f"features/{name}"
         listed.append(
             {
                 "name": name,
@@ -86,6 +90,7 @@ def _datasets(facts: _Facts, record: Mapping[str, Any]) -> list[dict[str, Any]]:
                 "labels": known["labels"],
                 "rows": known["counts"]["rows"],
                 "dropped": known["counts"]["dropped"],
+                "truncated": facts[features].get("truncated") if features in made else None,
                 "digest": entry["digest"],
                 "entropy": known["entropy"],
             }
@@ -144,7 +149,8 @@ def _cost(records: list[dict[str, Any]], facts: _Facts, made: Mapping[str, Any])
     keys = ("step", "part", "seconds", "peak_memory_bytes", "flops", "reused")
     cost: dict[str, Any] = {"steps": [{key: record[key] for key in keys} for record in records]}
     spent = {label: facts[label].get("flops", 0) for label in made if label.split("/")[0] in _COSTED}
-    cost["warm_start_flops"] = spent.get("start")
+    start = facts["start"] if "start" in made else {}  # what it took when it was made, by whichever run
+    cost["warm_start"] = {key: start.get(key) for key in ("flops", "rows", "peak_memory_bytes")}
     ours = {label: flops for label, flops in spent.items() if _is_ours(label)}
     if not any(label.startswith("adapter/") for label in made):
         return cost

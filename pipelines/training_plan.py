@@ -32,7 +32,7 @@ class TrainingPlan:
     Attributes:
         adapters: groups first, then the baselines asked for.
         flops: of all of them, epochs included; None where no warm start measured the FLOPs of a row.
-        memory_bytes: the warm start's peak: it takes the same batches through the same model.
+        memory_bytes: the warm start's peak, of the run that made theta*: the same batches through the same model.
     """
 
     adapters: tuple[PlannedAdapter, ...]
@@ -50,22 +50,13 @@ def training_plan(config: RunConfig, summary: dict[str, Any]) -> TrainingPlan:
     rows = {dataset["name"]: dataset["rows"]["train"] for dataset in summary["datasets"]}
     planned = [json.loads(job) for job in jobs(summary["groups"], list(rows), config.ensemble.baselines)]
     adapters = tuple(_adapter(job["name"], tuple(job["datasets"]), rows, config) for job in planned)
-    steps: list[dict[str, Any]] = summary["cost"]["steps"]
-    warm = next((step for step in steps if step["step"] == "warm_start"), dict[str, Any]())
-    # A reused warm start cost nothing now; what it cost when it was made is told apart.
-    per_row = _flops_a_row(config, rows, summary["cost"].get("warm_start_flops") or warm.get("flops"))
+    warm = summary["cost"]["warm_start"]
     total = sum(adapter.rows for adapter in adapters) * config.training.epochs
-    return TrainingPlan(adapters, per_row * total if per_row else None, warm.get("peak_memory_bytes"))
+    flops = warm["flops"] / warm["rows"] * total if warm["rows"] else None  # forward and backward, a row
+    return TrainingPlan(adapters, flops, warm["peak_memory_bytes"])
 
 
 def _adapter(name: str, datasets: tuple[str, ...], rows: dict[str, int], config: RunConfig) -> PlannedAdapter:
     count = sum(rows[dataset] for dataset in datasets)
     steps = math.ceil(count * config.training.epochs / config.training.batch_size)
     return PlannedAdapter(name, datasets, count, steps)
-
-
-def _flops_a_row(config: RunConfig, rows: dict[str, int], flops: float | None) -> float | None:
-    """FLOPs of one row, forward and backward, as the warm start found them."""
-    sampled = sum(min(count, config.warm_start.samples_per_dataset) for count in rows.values())
-    seen = sampled * config.warm_start.epochs
-    return flops / seen if flops and seen else None

@@ -3,7 +3,7 @@
 import json
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from components.artifacts import Artifact, key_of
 from components.gradients.known_rows import known_rows, write_row_by_row
 from components.inputs import BASE, START, outputs_digest, read_datasets
 from components.label_logits import obtain_logits
-from components.prepared import PreparedDataset, SplitName
+from components.prepared import SPLITS, PreparedDataset, SplitName
 from components.sampling import feature_index, feature_rows
 from components.step import Step, read_references
 
@@ -42,10 +42,7 @@ def run(config: str, run_name: str, datasets: Path, start: Path, shard: str, fea
             step.progress(done, len(names), dataset.name)
             _features(step, work, dataset, prepared.digests[dataset.name], theta, budget)
             _logits(step, work, dataset, theta)
-        step.facts = {"truncated": work.truncated()}
-        for name, counts in work.truncated().items():
-            told = ", ".join(f"{count} of {split}" for split, count in counts.items())
-            step.say(f"{name}: texts longer than model.max_length were cut ({told})")
+            _say_what_was_cut(step, dataset.name)
         step.pass_on(features)
 
 
@@ -76,19 +73,32 @@ def _features(
         step.flops += work.cost(model).gradients(*work.spent([examples]))
         return sharded_gradients(step, f"{job}/{split}", model, work.base, examples, projection, tokens)
 
-    def write(folder: Path) -> dict[str, int]:
+    def write(folder: Path) -> dict[str, Any]:
         before = step.flops
         splits: tuple[SplitName, ...] = ("train", "validation")
         index = {split: feature_index(step.config, dataset, split) for split in splits}
         look_up = partial(known_rows, step.store, f"{shelf}-")
         facts = write_row_by_row(folder, dataset, index, look_up, compute)
-        return {**facts, "flops": step.flops - before}
+        return {**facts, "flops": step.flops - before, "truncated": _truncated(work, dataset)}
 
     label = f"features/{dataset.name}"
     step.obtain(label, "features", inputs, write, key=key)
     if label in step.fresh:
         for left in list(step.store.keys(f"{job}/")):
             step.store.delete(left)
+
+
+def _truncated(work: "OnDemand", dataset: PreparedDataset) -> dict[str, int]:
+    """How many texts of each split are longer than the model takes; splits without any are left out."""
+    counts = {split: work.examples(dataset, split).truncated for split in SPLITS}
+    return {split: count for split, count in counts.items() if count}
+
+
+def _say_what_was_cut(step: Step, name: str) -> None:
+    """Also where the features are reused: the texts are cut all the same."""
+    counts = step.made[f"features/{name}"].facts.get("truncated", {})
+    told = ", ".join(f"{counts[split]} of {split}" for split in SPLITS if split in counts)
+    step.say_if(f"{name}: texts longer than model.max_length were cut ({told})" if told else "")
 
 
 def _logits(step: Step, work: "OnDemand", dataset: PreparedDataset, theta: Artifact) -> None:

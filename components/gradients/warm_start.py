@@ -17,7 +17,7 @@ from components.inputs import START, Prepared, outputs_digest, read_datasets
 from components.label_logits import obtain_logits
 from components.prepared import PreparedDataset
 from components.sampling import sample_rows
-from components.step import Step, read_references
+from components.step import Step, peak_memory, read_references
 from components.tables import row_losses
 
 if TYPE_CHECKING:
@@ -128,7 +128,12 @@ def _make(step: Step, prepared: Prepared, work: "OnDemand") -> Artifact:
                 learning_rate_setting=f"{'warm_start' if settings.learning_rate else 'training'}.learning_rate",
             )
             fitted = fit(model, work.base, material, recipe, step.store, digest_of(inputs)[:32], step.progress)
-            facts |= {"curve": fitted.curve, "flops": work.cost(model).training(fitted.tokens, fitted.squared)}
+            facts |= {
+                "curve": fitted.curve,
+                "flops": work.cost(model).training(fitted.tokens, fitted.squared),
+                "rows": settings.epochs * sum(len(part.train) for part in material),
+                "peak_memory_bytes": peak_memory(),  # as training will take it; a run that reuses theta* cannot know
+            }
             step.flops += facts["flops"]
         save_adapter(model, folder, work.base)
         return facts

@@ -45,6 +45,9 @@ def run(
         groups: list[list[str]] = artifact.facts["groups"]
         for i, group in enumerate(groups):
             step.say(f"group-{i}: {', '.join(group)}")
+        if not artifact.facts["complete"]:
+            scored = artifact.facts["scored"]
+            step.say(f"the search for groups ended when {scored} had been scored: there may be better ones")
         step.pass_on(partition)
         return jobs(groups, list(references), step.config.ensemble.baselines)
 

@@ -20,12 +20,14 @@ from typer.testing import CliRunner
 
 from components import tracking
 from components.artifacts import find
+from components.config_file import read_config
 from components.errors import UserError
 from components.label_logits import FILE
 from components.prepared import read_prepared
 from components.registry.lineage import lineage
 from components.tables import read_logits
 from pipelines.cli import app
+from pipelines.training_plan import training_plan
 from tests.e2e.project import LABELS, grow, settings
 from tests.e2e.runs import Project, Records, Run
 from tests.listener import listening
@@ -90,6 +92,7 @@ def test_the_summary_says_what_happened(first: Run) -> None:
     summary = first.summary
     assert [dataset["name"] for dataset in summary["datasets"]] == list(LABELS)
     assert summary["datasets"][0]["rows"] == {"train": 40, "validation": 20, "test": 20}
+    assert [dataset["truncated"] for dataset in summary["datasets"]] == [{}] * 4
     assert summary["datasets"][0]["entropy"] == pytest.approx(math.log(2), abs=0.05)
     assert summary["groups"] == GROUPS
     assert summary["affinity"]["subsets"] == 15
@@ -287,6 +290,16 @@ def test_logits_of_rows_that_were_known_are_not_computed_again(project: Project,
         assert known == {"rows": 20 + NEW_TEST_ROWS, "computed": NEW_TEST_ROWS}
     known = project.facts(artifacts["logits/group-0/film/test"]["key"])
     assert known["computed"] == known["rows"]  # another adapter: nothing is known of it
+
+
+def test_a_plan_from_a_reused_start_knows_what_training_takes(project: Project, first: Run, planned: Run) -> None:
+    config = read_config(project.config_file)
+    made, reused = training_plan(config, first.summary), training_plan(config, planned.summary)
+    assert made.memory_bytes == reused.memory_bytes
+    (warm,) = (step for step in first.summary["cost"]["steps"] if step["step"] == "warm_start")
+    assert made.memory_bytes is not None and made.memory_bytes == pytest.approx(warm["peak_memory_bytes"], rel=0.1)
+    assert made.flops is not None and reused.flops is not None
+    assert reused.flops > made.flops  # `film` has grown
 
 
 def test_the_new_ensemble_is_a_second_version(project: Project, first: Run, third: Run) -> None:

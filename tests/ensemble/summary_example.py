@@ -105,6 +105,7 @@ def _datasets() -> list[dict[str, Any]]:
             "rows": {"train": 400 + 250 * k, "validation": 300, "test": 500},
             "digest": digest("dataset", name),
             "dropped": {"duplicate of a test row": 3} if k % 5 == 0 else {},
+            "truncated": {"test": 2, "train": 7} if k % 5 == 1 else {},
             "entropy": float(np.log(77 if name == "banking" else 2 + k % 4)),
         }
         for k, name in enumerate(NAMES)
@@ -124,6 +125,8 @@ def _partition() -> dict[str, Any]:
         "gap": 0.0377,
         "co_membership": [[1.0 if own(a) == own(b) else 0.08 for b in NAMES] for a in NAMES],
         "method": "search",
+        "scored": 20013,
+        "complete": False,
         "kept_champion": False,
     }
 

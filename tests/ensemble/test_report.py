@@ -132,6 +132,15 @@ def test_every_text_is_escaped():
     assert "script" not in page.tags and page.text.count("alert(1)") == 4  # chip, both axes, the number of subsets
 
 
+def test_a_search_without_an_end_and_texts_that_were_cut_are_told():
+    summary = example_summary()
+    page = Page(render_report(summary, figures={}))
+    assert "ended when 20013 groups had been scored" in page.text
+    assert page.text.count("7 train, 2 test") == sum(bool(one["truncated"]) for one in summary["datasets"]) > 0
+    summary["partition"]["complete"] = True
+    assert "had been scored" not in Page(render_report(summary, figures={})).text
+
+
 def test_a_plan_has_groups_and_affinity_but_no_results():
     drawn = {name: example_figures()[name] for name in ("affinity", "groups")}
     page = Page(render_report(plan_only_summary(), drawn))

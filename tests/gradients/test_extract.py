@@ -1,5 +1,6 @@
 """The step `extract`: killed and started again, and on datasets that changed since it ran last."""
 
+import json
 import os
 import signal
 import subprocess
@@ -10,8 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from transformers import AutoTokenizer
 
+from components.artifacts import find
 from components.config import GradientsConfig, ModelConfig, WarmStartConfig
+from components.events import VARIABLE
 from components.gradients import shards as module
 from components.gradients.extract import run
 from components.gradients.shards import shards
@@ -91,6 +95,32 @@ def test_killed_and_started_again_it_goes_on_to_the_same_bytes(
     assert not list(store.keys("checkpoints/"))
     record = next(r for r in read_records(store, "last") if r["step"] == "extract")
     assert record["artifacts"]["features/mood"]["fresh"]
+
+
+def test_what_was_cut_is_known_also_where_features_are_reused(
+    model: ModelConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = model.model_copy(update={"max_length": 8})
+    config = prepared(short, tmp_path)
+    dataset, tokenizer = toy_dataset("mood"), AutoTokenizer.from_pretrained(model.id)
+    expected = {}
+    for split, part in dataset.splits.items():
+        prompts = [dataset.template.format(text=text) for text in part.fields["text"]]
+        if count := sum(len(tokenizer(prompt).input_ids) > 8 for prompt in prompts):
+            expected[split] = count
+    assert expected
+    for number in (1, 2):
+        monkeypatch.setenv(VARIABLE, str(tmp_path / f"events-{number}"))
+        extracted(config, tmp_path)
+        told = [json.loads(line) for line in (tmp_path / f"events-{number}").read_text().splitlines()]
+        counts = ", ".join(f"{count} of {split}" for split, count in expected.items())
+        said = f"mood: texts longer than model.max_length were cut ({counts})"
+        assert said in [event["text"] for event in told if event["event"] == "said"]
+    store = LocalStore(tmp_path / "store")
+    record = next(r for r in read_records(store, "last") if r["step"] == "extract")
+    assert record["reused"]
+    found = find(store, record["artifacts"]["features/mood"]["key"])
+    assert found is not None and found.facts["truncated"] == expected
 
 
 def test_shards_are_whole_batches_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:

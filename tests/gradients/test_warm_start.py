@@ -82,13 +82,13 @@ def test_the_start_has_learnt_something_and_says_of_what(start: Runs) -> None:
     assert len(set(theta.facts["datasets"].values())) == 1  # they are put to the model the same way
     assert theta.facts["curve"][-1]["train_loss"] < 0.4
     assert theta.facts["flops"] == start.record["flops"] > 0
+    assert theta.facts["rows"] == 4 * 3 * 24
+    assert 0 < theta.facts["peak_memory_bytes"] <= start.record["peak_memory_bytes"]
     assert start.record["facts"] == {"theta": theta.digest, "made_from": theta.facts["datasets"]}
     assert start.record["reused"] is False
 
 
-@pytest.mark.parametrize(
-    ("own", "setting"), [(1e38, "warm_start.learning_rate"), (None, "training.learning_rate")]
-)
+@pytest.mark.parametrize(("own", "setting"), [(1e38, "warm_start.learning_rate"), (None, "training.learning_rate")])
 def test_the_learning_rate_at_fault_is_named(start: Runs, own: float | None, setting: str) -> None:
     settings = WarmStartConfig(samples_per_dataset=24, learning_rate=own)
     with pytest.raises(UserError, match=rf"(?s)training diverged.*-> lower {setting}$"):
@@ -180,5 +180,5 @@ def test_where_one_does_not_serve_an_older_may(start: Runs, said: Callable[[], l
 def test_a_raw_start_changes_nothing(start: Runs) -> None:
     theta = start(some("mood"))
     assert theta.facts["flops"] == 0
-    assert "curve" not in theta.facts
+    assert not {"curve", "rows", "peak_memory_bytes"} & set(theta.facts)  # it measured nothing
     assert start.record["flops"] == 0

@@ -151,9 +151,7 @@ def test_check_lists_problems_of_model_and_data_together(config_file: Path, tmp_
     assert shown.stderr.startswith("error: 6 problems in the data or the model of")
 
 
-@pytest.mark.parametrize(
-    ("command", "option"), [("run", "--root"), ("plan", "--root"), ("report", "-o"), ("init", "")]
-)
+@pytest.mark.parametrize(("command", "option"), [("run", "--root"), ("plan", "--root"), ("report", "-o"), ("init", "")])
 def test_a_place_that_cannot_be_written_is_the_users_to_mend(
     config_file: Path, tmp_path: Path, command: str, option: str
 ) -> None:
