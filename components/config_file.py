@@ -124,7 +124,10 @@ def _say(detail: ErrorDetails, where: tuple[str | int, ...]) -> str:
         whose = "the key " if detail["loc"][-1] == "[key]" else ""
         return f"{whose}should be text; put it in quotes (unquoted, YAML reads {given!r})"
     if kind == "model_type":
-        return "holds no settings; leave the section out, or give it some"
+        instead = "give it some" if where == ("model",) else "leave the section out, or give it some"
+        return f"holds no settings; {instead}"
+    if kind == "too_short":
+        return "should not be empty"
     if kind == "string_pattern_mismatch":
         return "should be lower-case letters, digits, '-' and '_', at most 63 of them"
     return detail["msg"].removeprefix("Value error, ").removeprefix("Input ").partition(", unable to parse")[0]

@@ -144,7 +144,7 @@ def _shards(folder: Path) -> set[str]:
 
 
 def _model_notes(model: ModelConfig) -> list[str]:
-    if Path(model.id).is_dir() or model.id.startswith(STAGED) or model.revision:
+    if Path(model.id).is_dir() or not HUB_ID.fullmatch(model.id) or model.revision:
         return []
     return [f"model.revision is not set: {model.id} may change between runs; pin a commit"]
 

@@ -103,6 +103,13 @@ def test_empty_section(tmp_path: Path) -> None:
     assert line == "3: boosting: holds no settings; leave the section out, or give it some"
 
 
+def test_what_is_required_cannot_be_left_out_or_empty(tmp_path: Path) -> None:
+    assert problems(tmp_path, "model:\ndatasets: []\n") == [
+        "1: model: holds no settings; give it some",
+        "2: datasets: should not be empty",
+    ]
+
+
 def test_checks_between_settings_say_each_thing_once(tmp_path: Path) -> None:
     text = """\
 model: {id: some/model}
