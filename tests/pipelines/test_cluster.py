@@ -45,7 +45,7 @@ def compiled(tmp_path: Path, **more: Any) -> list[dict[str, Any]]:
 
 def test_a_place_that_cannot_be_written_is_the_users_to_mend(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="pipeline.yaml cannot be written: Not a directory"):
+    with pytest.raises(UserError, match=r"pipeline\.yaml cannot be written: Not a directory"):
         compile_pipeline(RunConfig.model_validate(SETTINGS), tmp_path / "file" / "pipeline.yaml")
 
 
