@@ -32,6 +32,11 @@ class Encoded:
     truncated: int
 
 
+def template_fields(template: str) -> list[str]:
+    """The fields that a template names, each once, in its order."""
+    return list(dict.fromkeys(name for _, name, _, _ in string.Formatter().parse(template) if name))
+
+
 def encode(
     template: str,
     fields: dict[str, list[str]],

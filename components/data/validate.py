@@ -11,6 +11,7 @@ from components.config import DatasetConfig
 from components.data.formats import Problem
 from components.errors import UserError
 from components.prepared import SPLITS, SplitName
+from components.prompts import template_fields
 
 REPORTED_PER_FILE = 20
 
@@ -91,7 +92,7 @@ def _template_names(template: str) -> list[str]:
             )
     if not parsed:
         raise UserError("template: it shows no field of the record", remedy="write {text} where the text belongs")
-    return list(dict.fromkeys(name for name, _, _ in parsed))
+    return template_fields(template)
 
 
 def label_problems(config: DatasetConfig) -> list[str]:

@@ -17,8 +17,8 @@ from components.ensemble.champion import against_champion
 from components.ensemble.compare import compare, told
 from components.ensemble.figures import draw_figures
 from components.ensemble.metrics import average, intervals, scored_tables
-from components.ensemble.outputs import ensemble_logits, group_logits, has_logits, start_logits
 from components.ensemble.report import render_report
+from components.ensemble_logits import ensemble_logits, group_logits, has_logits, start_logits
 from components.inputs import BASE, Prepared, read_datasets
 from components.label_logits import passed_logits
 from components.step import Step, read_records, read_references

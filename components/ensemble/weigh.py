@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from components.ensemble.outputs import group_logits, start_logits
 from components.ensemble.weights import fit_weights
+from components.ensemble_logits import group_logits, start_logits
 from components.step import Step, read_references
 
 

@@ -81,7 +81,7 @@ def promote_by_hand(client: MlflowClient, name: str, number: str | None, *, by: 
     Raises:
         UserError: there is no such version, or it serves already.
     """
-    found = holder(client, name, CHALLENGER) if number is None else _version(client, name, number)
+    found = holder(client, name, CHALLENGER) if number is None else numbered(client, name, number)
     if found is None:
         raise UserError(f"no version of {name} is the challenger", remedy="run the pipeline, or name a version")
     serving = holder(client, name, CHAMPION)
@@ -109,7 +109,7 @@ def roll_back(client: MlflowClient, name: str, *, by: str, reason: str) -> Move:
         raise UserError(
             f"version {serving.version} of {name} replaced nobody", remedy="loraloom promote VERSION takes any version"
         )
-    _version(client, name, before)
+    numbered(client, name, before)
     client.set_model_version_tag(name, serving.version, ROLLED_BACK, reason)
     return move(client, name, before, "rolled_back", by=by, reason=reason)
 
@@ -126,7 +126,8 @@ def move(
     return made
 
 
-def _version(client: MlflowClient, name: str, number: str) -> ModelVersion:
+def numbered(client: MlflowClient, name: str, number: str) -> ModelVersion:
+    """The version of this number. Raises ``UserError`` where there is none."""
     try:
         return client.get_model_version(name, number)
     except MlflowException as error:

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from mlflow.entities import Run
-from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from components.errors import UserError
 from components.model_versions import adapters_of
+from components.registry.aliases import numbered
 from components.tracking import MlflowClient
 
 
@@ -27,7 +27,7 @@ def lineage(client: MlflowClient, name: str, number: str) -> dict[str, Any]:
     Raises:
         UserError: the version, or something it was made from, is not there any more or has another digest.
     """
-    found = _version(client, name, number)
+    found = numbered(client, name, number)
     tags = found.tags
     run = client.get_run(found.run_id or "")
     problems: list[str] = []
@@ -59,13 +59,6 @@ def lineage(client: MlflowClient, name: str, number: str) -> dict[str, Any]:
         "gate": _below(tags, "gate"),
         "metrics": {key: float(value) for key, value in _below(tags, "metric").items()},
     }
-
-
-def _version(client: MlflowClient, name: str, number: str) -> ModelVersion:
-    try:
-        return client.get_model_version(name, number)
-    except MlflowException as error:
-        raise UserError(f"{name} has no version {number}: {error}", remedy="list the versions in MLflow") from error
 
 
 def _below(tags: Mapping[str, str], prefix: str) -> dict[str, str]:

@@ -1,7 +1,6 @@
 """Pack an ensemble folder as an MLflow model: code, adapters, signature and pins, but not the base model."""
 
 import shutil
-import string
 import tempfile
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -14,6 +13,7 @@ from mlflow.entities import LoggedModelOutput
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 
+from components.prompts import template_fields
 from components.tracking import MlflowClient
 
 MODEL_LIBRARIES = ("torch", "transformers", "peft", "accelerate", "safetensors", "tokenizers", "huggingface-hub")
@@ -65,15 +65,15 @@ def requirements() -> list[str]:
     return [f"{name}=={version(name).partition('+')[0]}" for name in LIBRARIES]
 
 
-def template_fields(description: Mapping[str, Any]) -> list[str]:
+def asked_fields(description: Mapping[str, Any]) -> list[str]:
     """Every field that a template of the ensemble's classification datasets names, sorted."""
     templates = [dataset["template"] for dataset in description["datasets"].values() if not dataset["completion"]]
-    return sorted({name for text in templates for _, name, _, _ in string.Formatter().parse(text) if name})
+    return sorted({name for template in templates for name in template_fields(template)})
 
 
 def signature(description: Mapping[str, Any]) -> ModelSignature:
     """Every column is optional: a field is needed by the datasets whose template names it, a dataset by no row."""
-    fields = [ColSpec("string", name, required=False) for name in template_fields(description)]
+    fields = [ColSpec("string", name, required=False) for name in asked_fields(description)]
     return ModelSignature(
         inputs=Schema([ColSpec("string", "dataset", required=False), *fields]),
         outputs=Schema([ColSpec("string", "label"), ColSpec("double", "probability"), ColSpec("string", "dataset")]),
@@ -89,5 +89,5 @@ def signature(description: Mapping[str, Any]) -> ModelSignature:
 
 def _example(description: Mapping[str, Any]) -> Any:
     names = [name for name, dataset in description["datasets"].items() if not dataset["completion"]]
-    fields = {field: ["An example."] for field in template_fields(description)}
+    fields = {field: ["An example."] for field in asked_fields(description)}
     return (pd.DataFrame({"dataset": names[:1], **fields}), {"return_probabilities": False}) if names else None

@@ -64,20 +64,18 @@ class EnsembleModel(PythonModel):
         return pd.concat(parts).sort_index() if parts else pd.DataFrame(columns=columns)
 
     def _datasets(self, frame: pd.DataFrame) -> list[str]:
-        """The dataset of each row: the one it names, else the router's."""
+        """The dataset of each row. Raises ``UserError`` where a row names none and cannot be routed."""
+        from components.serving.routing import settled
+
         named = frame["dataset"].tolist() if "dataset" in frame else [None] * len(frame)
-        datasets = [None if pd.isna(name) or name == "" else str(name) for name in named]
-        fields = frame.drop(columns="dataset", errors="ignore")
-        shapes: dict[tuple[str, ...], list[int]] = {}
-        for i, name in enumerate(datasets):
-            if name is None:
-                given = tuple(column for column in fields.columns if pd.notna(fields[column].iloc[i]))
-                shapes.setdefault(given, []).append(i)
-        for given, rows in shapes.items():
-            texts = {column: fields[column].iloc[rows].tolist() for column in given}
-            for i, name in zip(rows, self.predictor.route(texts), strict=True):
-                datasets[i] = name
-        return [str(name) for name in datasets]
+        rows = frame.drop(columns="dataset", errors="ignore").to_dict("records")
+        texts = [{str(name): text for name, text in row.items() if pd.notna(text)} for row in rows]
+        datasets = []
+        for name in settled(self.predictor, ["" if pd.isna(name) else str(name) for name in named], texts):
+            if isinstance(name, UserError):
+                raise name
+            datasets.append(name)
+        return datasets
 
     def _told(self, dataset: str, probabilities: np.ndarray, rows: pd.Index) -> pd.DataFrame:
         labels = self.predictor.labels(dataset)

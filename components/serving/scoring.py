@@ -8,7 +8,7 @@ of their own, with their line and the reason.
 import itertools
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,11 +21,12 @@ from components.errors import UserError
 from components.object_store import ObjectStore
 from components.serving.predict import Mode, Request
 from components.serving.records import Record, format_of, read_records, schema_of, write_records
+from components.serving.routing import Routes, settled
 
 CHUNK = 512  # records
 
 
-class Predictor(Protocol):
+class Predictor(Routes, Protocol):
     """What scoring asks of an ensemble; see :class:`~components.serving.predict.EnsemblePredictor`."""
 
     def labels(self, dataset: str) -> list[str]:
@@ -33,9 +34,6 @@ class Predictor(Protocol):
 
     def fields(self, dataset: str) -> list[str]:
         """The fields that the template of ``dataset`` names. Raises ``UserError`` for an unknown one."""
-
-    def route(self, fields: Mapping[str, Sequence[str]]) -> list[str]:
-        """The likeliest dataset of each row. Raises ``UserError`` where none takes these fields."""
 
     def predict_many(self, requests: Sequence[Request], mode: Mode = ...) -> list[np.ndarray]:
         """Label probabilities of each request, float32 [N, C]."""
@@ -123,8 +121,9 @@ def answer(
         {"line": line, "problem": record, "record": None} for line, record in chunk if isinstance(record, str)
     ]
     records = [(line, record) for line, record in chunk if not isinstance(record, str)]
+    names = [str(record.get("dataset") or dataset) for _, record in records]
     by_dataset: dict[str, list[int]] = {}
-    for place, name in enumerate(_datasets(predictor, [record for _, record in records], dataset)):
+    for place, name in enumerate(settled(predictor, names, [_texts(record) for _, record in records])):
         line, record = records[place]
         if problem := _problem(predictor, name, record):
             refused.append({"line": line, "problem": problem, "record": record})
@@ -143,29 +142,11 @@ def answer(
     return [answers[place] for place in sorted(answers)], sorted(refused, key=lambda one: one["line"])
 
 
-def _datasets(predictor: Predictor, records: Sequence[Record], default: str) -> list[str | UserError]:
-    """The dataset to answer each record for: the one it names, the default, or the router's; else what is wrong."""
-    names: list[str | UserError] = [str(record.get("dataset") or default) for record in records]
-    unnamed: dict[tuple[str, ...], list[int]] = {}
-    for place, record in enumerate(records):
-        if not names[place]:
-            unnamed.setdefault(_text_fields(record), []).append(place)
-    for fields, places in unnamed.items():
-        texts = {field: [records[place][field] for place in places] for field in fields}
-        try:
-            routed: Sequence[str | UserError] = predictor.route(texts)
-        except UserError as error:
-            routed = [error] * len(places)
-        for place, name in zip(places, routed, strict=True):
-            names[place] = name
-    return names
-
-
 def _problem(predictor: Predictor, name: str | UserError, record: Record) -> str:
     """Why a record cannot be answered; '' where it can."""
     if isinstance(name, UserError):
         return name.what
-    given = _text_fields(record)
+    given = _texts(record)
     try:
         lacking = [field for field in predictor.fields(name) if field not in given]
     except UserError as error:
@@ -173,8 +154,8 @@ def _problem(predictor: Predictor, name: str | UserError, record: Record) -> str
     return f"{name} needs the text fields {', '.join(lacking)}" if lacking else ""
 
 
-def _text_fields(record: Record) -> tuple[str, ...]:
-    return tuple(sorted(name for name, value in record.items() if isinstance(value, str) and name != "dataset"))
+def _texts(record: Record) -> dict[str, str]:
+    return {name: value for name, value in record.items() if isinstance(value, str) and name != "dataset"}
 
 
 def _chunks(source: Path) -> Iterator[list[tuple[int, Record | str]]]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from components.config import BoostingConfig, ModelConfig
-from components.ensemble.outputs import boosters_of, ensemble_logits, group_logits, has_logits, start_logits
+from components.ensemble_logits import boosters_of, ensemble_logits, group_logits, has_logits, start_logits
 from components.label_logits import logits_label
 from components.step import Step
 from components.tables import Logits, write_logits
