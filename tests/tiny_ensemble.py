@@ -8,10 +8,11 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from components import __version__
 from components.config import LoraConfig, ModelConfig
 from components.language_model import Base, attach_adapter, load_base, save_adapter
 from components.prompts import label_tokens
-from components.serving.description import coefficients
+from components.serving.description import SCHEMA, coefficients
 from components.serving.merge import Part, merge
 
 TEMPLATES = {"mood": "{text}\nMood:\n", "pair": "{text}\n{text_pair}\nSame?\n"}
@@ -53,7 +54,8 @@ def write_ensemble(folder: Path, model: ModelConfig) -> dict[str, Any]:
     for seed, name in enumerate(ADAPTERS):
         _write_adapter(base, folder / "adapters" / name, seed)
     description = {
-        "schema": 1,
+        "schema": SCHEMA,
+        "loraloom_version": __version__,
         "name": "desk",
         "base": {
             **{key: getattr(model, key) for key in ("id", "revision", "quantization", "dtype", "max_length")},
@@ -101,6 +103,7 @@ def _merged(folder: Path, description: dict[str, Any]) -> dict[str, Any]:
         "lost": lost,
         "disagreement": {"labels": 0.25, "kl": 0.1, "rows": 4},
         "default": False,
+        "test": None,
     }
 
 

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from components import __version__
 from components.artifacts import Artifact, git_sha
 from components.base_model import model_files
 from components.inputs import START, Prepared
 from components.label_tokens import known_label_tokens
+from components.serving.description import FILE, PEFT_FILES, SCHEMA
 from components.step import Step
-
-PEFT_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
 def write_ensemble(
@@ -32,18 +32,10 @@ def write_ensemble(
     config = step.config
     weighed = step.load(references, "weights")
     described: dict[str, Any] = {
-        "schema": 1,
+        "schema": SCHEMA,
+        "loraloom_version": __version__,
         "name": config.name,
-        "base": {
-            "id": config.model.id,
-            "revision": config.model.revision,
-            "digest": step.load(references, START).inputs["model"]["digest"],  # without having its weights here
-            "quantization": config.model.quantization,
-            "dtype": config.model.dtype,
-            "max_length": config.model.max_length,
-            "storage": config.model.storage.model_dump() if config.model.storage else None,
-            "folder": _bundle(step, folder) if config.registry.bundle_base else None,
-        },
+        "base": _base(step, references, folder),
         "datasets": {name: _dataset(step, prepared, name) for name in prepared.names},
         "start": _copy(step.load(references, START), folder, START),
         "groups": [_group(step, references, f"group-{k}", members, runs, folder) for k, members in enumerate(groups)],
@@ -59,11 +51,27 @@ def write_ensemble(
                 ("predictions", "evaluation"),
             )
         },
+        "results": step.load(references, "evaluation").facts["results"],
         "git_sha": git_sha(),
         "seed": config.seed,
     }
-    (folder / "ensemble.json").write_text(json.dumps(described, indent=1, sort_keys=True))
+    (folder / FILE).write_text(json.dumps(described, indent=1, sort_keys=True))
     return described
+
+
+def _base(step: Step, references: Mapping[str, str], folder: Path) -> dict[str, Any]:
+    """Which base model it is, and where it is bundled if it is."""
+    config = step.config
+    return {
+        "id": config.model.id,
+        "revision": config.model.revision,
+        "digest": step.load(references, START).inputs["model"]["digest"],  # without having its weights here
+        "quantization": config.model.quantization,
+        "dtype": config.model.dtype,
+        "max_length": config.model.max_length,
+        "storage": config.model.storage.model_dump() if config.model.storage else None,
+        "folder": _bundle(step, folder) if config.registry.bundle_base else None,
+    }
 
 
 def _dataset(step: Step, prepared: Prepared, name: str) -> dict[str, Any]:
@@ -113,12 +121,14 @@ def _merged(step: Step, references: Mapping[str, str], prepared: Prepared, folde
         if f"merged/{name}" in references:
             artifact = step.load(references, f"merged/{name}")
             found = step.load(references, f"disagreement/{name}").facts
+            default = f"served/{name}" in references
             described[name] = {
                 **_copy(artifact, folder, f"merged-{name}"),
                 "rank": artifact.facts["rank"],
                 "lost": artifact.facts["lost"],
                 "disagreement": {key: found[key] for key in ("labels", "kl", "rows")},
-                "default": found["labels"] <= step.config.serving.max_disagreement,
+                "default": default,
+                "test": step.load(references, f"served/{name}").facts if default else None,
             }
     return described
 

@@ -8,6 +8,8 @@ The gate reads one paired comparison, on the datasets both sides know and on the
 
 Asking for a lower end above zero instead would refuse most honest small improvements on test sets of a few hundred
 rows; the margin says how much risk of a small loss that is worth.
+
+What is compared are exact answers. Where merged adapters answer instead, the verdict says what that costs.
 """
 
 from collections.abc import Mapping
@@ -73,6 +75,26 @@ def decide(
     if settings.promote == "manual":
         return Verdict("manual", f"registry.promote is manual; by itself: {verdict.reason}", verdict.numbers)
     return verdict
+
+
+def with_served(verdict: Verdict, served: Mapping[str, Mapping[str, Any]]) -> Verdict:
+    """The verdict, and what will be answered otherwise than it was judged.
+
+    The comparison is between exact answers; a dataset whose merged adapter hardly differs is answered by that one.
+
+    Args:
+        served: of those datasets, the test accuracy of ``exact`` and of ``merged`` answers, as shares.
+    """
+    if not served:
+        return verdict
+    exact, merged = (sum(one[mode] for one in served.values()) / len(served) for mode in ("exact", "merged"))
+    many = f"{len(served)} dataset{'s' * (len(served) > 1)}"
+    reason = (
+        f"{verdict.reason}; judged by exact answers, but merged adapters answer for {many}: test accuracy there "
+        f"{merged:.2%} instead of {exact:.2%}"
+    )
+    told = {"datasets": sorted(served), "exact": exact, "merged": merged}
+    return Verdict(verdict.decision, reason, {**verdict.numbers, "served_merged": told})
 
 
 def unchanged(version: str) -> Verdict:

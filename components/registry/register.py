@@ -13,15 +13,16 @@ from components.artifacts import canonical, digest_of
 from components.config import RegistryConfig
 from components.errors import UserError
 from components.model_versions import create_version, find_version
-from components.registry.aliases import CHALLENGER, CHAMPION, ROLLED_BACK, holder, move
+from components.registry.aliases import CHALLENGER, CHAMPION, ROLLED_BACK, holder, move, numbered
 from components.registry.gate import Verdict
 from components.registry.package import log_model
 from components.tracking import MlflowClient
 
 # What an ensemble predicts does not depend on these.
-INCIDENTAL = ("git_sha", "artifacts", "seed", "name")
+INCIDENTAL = ("git_sha", "loraloom_version", "artifacts", "results", "seed", "name")
 SERVING_ONLY = ("merged", "router")
 ANSWERS = "answers_digest"  # a tag of every version
+MERGED = "merged."  # begins the tag of every dataset that has a merged adapter
 
 
 @dataclass(frozen=True)
@@ -113,11 +114,18 @@ def version_tags(
         }
     tags |= {f"adapter.{name}.version": str(number) for name, number in adapters.items()}
     for name, merged in description["merged"].items():
-        tags[f"merged.{name}"] = canonical({**merged["disagreement"], "default": merged["default"]})
+        told = {"default": merged["default"], "test": merged.get("test")}
+        tags[MERGED + name] = canonical({**merged["disagreement"], **told})
     if description["router"]:
         tags["router.accuracy"] = f"{description['router']['accuracy']:.4f}"
     tags |= {f"adapter.{name}.digest": digest for name, digest in _others(description).items() if name in adapters}
     return tags | {f"metric.{name}": repr(float(value)) for name, value in metrics.items()}
+
+
+def served_merged(tags: Mapping[str, str]) -> dict[str, dict[str, float]]:
+    """What a version's tags say of the datasets that merged adapters answer by default: test rows, accuracies..."""
+    merged = {key.removeprefix(MERGED): json.loads(value) for key, value in tags.items() if key.startswith(MERGED)}
+    return {name: told["test"] for name, told in merged.items() if told.get("test")}
 
 
 def _others(description: Mapping[str, Any]) -> dict[str, str]:
@@ -175,10 +183,10 @@ def version_number(client: MlflowClient, name: str, version: str) -> str:
     """The number of a version given by number or by alias.
 
     Raises:
-        UserError: no version has the alias.
+        UserError: there is no such version.
     """
     if version.isdigit():
-        return version
+        return str(numbered(client, name, version).version)
     found = with_alias(client, name, version)
     if found is None:
         raise UserError(

@@ -12,8 +12,16 @@ from components.inputs import START, Prepared, read_datasets
 from components.model_versions import adapters_of, find_version
 from components.registry import changes
 from components.registry.ensemble_folder import write_ensemble
-from components.registry.gate import Comparison, Verdict, decide, unchanged
-from components.registry.register import ANSWERS, CHAMPION, is_judged, promote, register_ensemble, with_alias
+from components.registry.gate import Comparison, Verdict, decide, unchanged, with_served
+from components.registry.register import (
+    ANSWERS,
+    CHAMPION,
+    is_judged,
+    promote,
+    register_ensemble,
+    served_merged,
+    with_alias,
+)
 from components.step import Step, read_records, read_references
 
 
@@ -90,15 +98,16 @@ def _judge(
         # A person moved the alias while the run was at work. Not recorded as a verdict: the next run compares anew.
         return Verdict("refused", "the champion changed while this run compared with the one before; run again")
     found: dict[str, Comparison] = {entry["baseline"]: entry for entry in evaluation["comparisons"]}
-    now = client.get_model_version(step.config.name, version).tags.get(ANSWERS)
+    tags = client.get_model_version(step.config.name, version).tags
     before = client.get_model_version(step.config.name, champion).tags.get(ANSWERS) if champion else None
     verdict = decide(
         settings,
         champion_version=champion,
         champion=found.get("champion"),
         multitask=found.get("multitask"),
-        same_answers=before is not None and before == now,
+        same_answers=before is not None and before == tags[ANSWERS],
     )
+    verdict = with_served(verdict, served_merged(tags))
     promote(client, step.config.name, version, verdict, settings)
     return verdict
 

@@ -1,15 +1,50 @@
 """What ``ensemble.json`` says: the base, where each adapter is, and how their logits are added up."""
 
+import json
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from components import __version__
 from components.config import ModelConfig
+from components.errors import UserError
+
+log = logging.getLogger(__name__)
+
+FILE = "ensemble.json"
+# Raised when the folder's layout changes, what its numbers mean, or what a version's own code (pyfunc_model.py) calls
+# here: another one is then refused.
+SCHEMA = 1
+PEFT_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 # Rows of W sum to one only up to rounding; a remainder this small is not worth a forward pass of the start.
 NEGLIGIBLE = 1e-6
 BASE_MODEL = "LORALOOM_BASE_MODEL"  # a local folder with the same files, for servers without a way to the base
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """The parsed ``ensemble.json`` of an ensemble's folder.
+
+    A version carries the code that packed it, and plain MLflow loads it with that. loraloom's own commands and server
+    run their own code on any version's files; where another release made them, that is logged as a warning.
+
+    Raises:
+        UserError: this release does not know the folder's layout.
+    """
+    description: dict[str, Any] = json.loads((folder / FILE).read_text())
+    version = description.get("loraloom_version")
+    maker = f"loraloom {version}" if version else "an older loraloom"
+    if description["schema"] != SCHEMA:
+        raise UserError(
+            f"the ensemble was made by {maker} in layout {description['schema']}; this is loraloom {__version__}, "
+            f"which reads layout {SCHEMA}",
+            remedy=f"use {maker} for it, or register it anew with this one (loraloom run)",
+        )
+    if version != __version__:
+        log.warning("the ensemble was made by %s; loraloom %s answers", maker, __version__)
+    return description
 
 
 def base_config(description: Mapping[str, Any], folder: Path) -> ModelConfig:

@@ -1,7 +1,5 @@
 """Prediction with an ensemble: exact, every adapter that counts in one batch, or with one merged adapter a dataset."""
 
-import json
-import string
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,8 +13,14 @@ from components.config import ModelConfig
 from components.errors import UserError
 from components.examples import Examples
 from components.language_model import Base, load_adapters, load_base
-from components.prompts import encode
-from components.serving.description import adapter_folders, base_config, coefficients, merged_name
+from components.prompts import encode, template_fields
+from components.serving.description import (
+    adapter_folders,
+    base_config,
+    coefficients,
+    merged_name,
+    read_description,
+)
 from components.serving.mixed import BATCH_TOKENS, Item, adapter_logits
 from components.serving.router import joined, read_router, text_features
 
@@ -61,7 +65,7 @@ class EnsemblePredictor:
         Raises:
             UserError: the base cannot be loaded, or is not the one the adapters were trained on.
         """
-        description = json.loads((folder / "ensemble.json").read_text())
+        description = read_description(folder)
         base = load_base(model or base_config(description, folder))
         check_base(base, description)
         return cls(description, base, folder)
@@ -77,8 +81,7 @@ class EnsemblePredictor:
 
     def fields(self, dataset: str) -> list[str]:
         """The fields that the template of ``dataset`` names, in its order."""
-        template = self._dataset(dataset)["template"]
-        return list(dict.fromkeys(name for _, name, _, _ in string.Formatter().parse(template) if name))
+        return template_fields(self._dataset(dataset)["template"])
 
     def plan(self, dataset: str, mode: Mode = "auto") -> dict[str, float]:
         """The adapters whose logits are added up for ``dataset``, and what each is multiplied with.

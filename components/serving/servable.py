@@ -13,8 +13,9 @@ import numpy as np
 from scipy.special import log_softmax
 
 from components.artifacts import Artifact, digest_of
+from components.ensemble_logits import boosters_of, ensemble_logits, group_logits, start_logits
 from components.inputs import START, Prepared, outputs_digest, read_datasets, weights_digest
-from components.label_logits import obtain_logits, passed_logits
+from components.label_logits import obtain_logits
 from components.prepared import PreparedDataset, SplitName
 from components.sampling import sample_rows
 from components.serving.description import coefficients, merged_name
@@ -50,7 +51,8 @@ def run(
             step.progress(done, len(classified), dataset.name)
             parts = coefficients(ensemble, dataset.name)
             if len(parts) > 1:
-                _merge(step, work, references, dataset, parts)
+                merged = _merge(step, references, dataset.name, parts)
+                _measure(step, work, references, ensemble, dataset, merged)
         if step.config.serving.router and len(classified) > 1:
             _router(step, work, prepared, classified)
         step.pass_on(servable)
@@ -62,18 +64,14 @@ def _described(step: Step, references: Mapping[str, str]) -> dict[str, Any]:
     groups = [
         {
             "name": name,
-            "boosters": [
-                {"eta": step.config.boosting.shrinkage} for label in references if label.startswith(f"booster/{name}-")
-            ],
+            "boosters": [{"eta": step.config.boosting.shrinkage} for _ in boosters_of(references, name)],
         }
         for name in weighed["groups"]
     ]
     return {"groups": groups, "weights": {name: row["weights"] for name, row in weighed["rows"].items()}}
 
 
-def _merge(
-    step: Step, work: "OnDemand", references: Mapping[str, str], dataset: PreparedDataset, parts: Mapping[str, float]
-) -> None:
+def _merge(step: Step, references: Mapping[str, str], dataset: str, parts: Mapping[str, float]) -> Artifact:
     artifacts = {name: step.load(references, _label(name)) for name in parts}
     rank = step.config.serving.rank or step.config.lora.rank
     inputs = {
@@ -88,42 +86,66 @@ def _merge(
         lost = merge([Part(artifacts[name].folder, share) for name, share in parts.items()], rank, folder)
         return {"rank": rank, "lost": lost}
 
-    merged = step.obtain(f"merged/{dataset.name}", "merged", inputs, write)
-    _disagreement(step, work, references, dataset, parts, merged)
+    return step.obtain(f"merged/{dataset}", "merged", inputs, write)
 
 
-def _disagreement(
+def _measure(
     step: Step,
     work: "OnDemand",
     references: Mapping[str, str],
+    ensemble: Mapping[str, Any],
     dataset: PreparedDataset,
-    parts: Mapping[str, float],
     merged: Artifact,
 ) -> None:
-    """How far the merged adapter's answers are from the ensemble's, on the validation rows."""
+    """How far the merged adapter is from the ensemble: on the validation rows, which decide whether it answers by
+    default; and where it does, on the test rows, because the gate judges exact answers.
+    """
+    found = _compared(step, work, references, ensemble, dataset, merged, "validation")
+    rank, lost = merged.facts["rank"], merged.facts["lost"]
+    said = (
+        f"{dataset.name}: merged, {found['labels']:.1%} of the validation labels differ (KL {found['kl']:.4f} nats; "
+        f"rank {rank} loses {lost:.1%} of the change)"
+    )
+    if found["labels"] <= step.config.serving.max_disagreement:
+        served = _compared(step, work, references, ensemble, dataset, merged, "test")
+        said += f"; it answers by default, test accuracy {served['merged']:.1%} instead of {served['exact']:.1%}"
+    step.say(said)
+
+
+def _compared(
+    step: Step,
+    work: "OnDemand",
+    references: Mapping[str, str],
+    ensemble: Mapping[str, Any],
+    dataset: PreparedDataset,
+    merged: Artifact,
+    split: SplitName,
+) -> dict[str, Any]:
+    """Exact and merged answers to one split, passed on as ``disagreement/<dataset>`` or ``served/<dataset>``."""
     table = obtain_logits(
         step,
         outputs_digest(step, weights_digest(merged)),
         dataset,
-        "validation",
-        work.logits(merged.folder, dataset, "validation"),
+        split,
+        work.logits(merged.folder, dataset, split),
         model=merged_name(dataset.name),
     )
-    exact = np.zeros(table.logits.shape)
-    for name, share in parts.items():
-        exact += share * passed_logits(step, references, _model(name), dataset.name, "validation").logits
+    name = dataset.name
+    groups = [group_logits(step, references, group["name"], name, split) for group in ensemble["groups"]]
+    start = start_logits(step, references, name, split).logits.astype(np.float64)
+    exact = ensemble_logits(start, np.stack(groups), np.array(ensemble["weights"][name]))
 
     def write(folder: Path) -> dict[str, Any]:
-        facts = {"rows": len(table.row), **disagreement(exact, table.logits)}
+        right = {
+            mode: float((z.argmax(1) == table.label).mean()) for mode, z in (("exact", exact), ("merged", table.logits))
+        }
+        facts = {"rows": len(table.row), **disagreement(exact, table.logits), **right}
         (folder / "disagreement.json").write_text(json.dumps(facts, indent=1))
         return facts
 
-    inputs = {"merged": merged.digest, "rows": digest_of([table.row.tolist(), np.round(exact, 5).tolist()])}
-    found = step.obtain(f"disagreement/{dataset.name}", "disagreement", inputs, write).facts
-    step.say(
-        f"{dataset.name}: merged from {len(parts)} adapters, {found['labels']:.1%} of the validation labels differ "
-        f"(KL {found['kl']:.4f} nats; rank {merged.facts['rank']} loses {merged.facts['lost']:.1%} of the change)"
-    )
+    rows = digest_of([table.row.tolist(), table.label.tolist(), np.round(exact, 5).tolist()])
+    label = "disagreement" if split == "validation" else "served"
+    return step.obtain(f"{label}/{name}", "disagreement", {"merged": merged.digest, "rows": rows}, write).facts
 
 
 def disagreement(exact: np.ndarray, merged: np.ndarray) -> dict[str, float]:
@@ -171,13 +193,9 @@ def _router(step: Step, work: "OnDemand", prepared: Prepared, classified: list[P
     step.say(f"the router finds the dataset of {found['accuracy']:.1%} of the validation rows (mean over datasets)")
 
 
-def _model(adapter: str) -> str:
-    """What the logits of an ensemble's adapter are called: ``start``, ``group-0``, ``group-0-0``."""
-    return START if adapter == "start" else adapter.replace("-booster-", "-")
-
-
 def _label(adapter: str) -> str:
-    """What an ensemble's adapter is passed on as."""
+    """What an ensemble's adapter is passed on as: ``start``, ``adapter/group-0``, ``booster/group-0-0``."""
     if adapter == "start":
         return START
-    return f"booster/{_model(adapter)}" if "-booster-" in adapter else f"adapter/{adapter}"
+    kind = "booster" if "-booster-" in adapter else "adapter"
+    return f"{kind}/{adapter.replace('-booster-', '-')}"

@@ -3,7 +3,7 @@
 import pytest
 
 from components.config import RegistryConfig
-from components.registry.gate import decide, unchanged
+from components.registry.gate import Verdict, decide, unchanged, with_served
 
 SETTINGS = RegistryConfig(margin=0.005, floor=0.03)
 
@@ -89,3 +89,18 @@ def test_the_same_answers_packed_otherwise_are_promoted():
     by_hand = RegistryConfig(promote="manual")
     verdict = decide(by_hand, champion_version="3", champion=none_better, multitask=None, same_answers=True)
     assert verdict.decision == "manual"
+
+
+def test_the_verdict_says_what_is_answered_otherwise_than_judged():
+    verdict = Verdict("promoted", "better", {"difference": 0.01})
+    assert with_served(verdict, {}) is verdict
+    told = with_served(verdict, {"b": {"exact": 0.5, "merged": 0.4}, "a": {"exact": 0.9, "merged": 0.8}})
+    assert told.decision == "promoted"
+    assert told.reason == (
+        "better; judged by exact answers, but merged adapters answer for 2 datasets: test accuracy there 60.00% "
+        "instead of 70.00%"
+    )
+    assert told.numbers["difference"] == 0.01
+    served = told.numbers["served_merged"]
+    assert served["datasets"] == ["a", "b"]
+    assert (served["exact"], served["merged"]) == pytest.approx((0.7, 0.6))

@@ -96,6 +96,11 @@ def test_the_version_says_what_it_was_made_from(client, registered):
     assert tags["adapter.group-0.version"] == "2" and tags["adapter.group-0.digest"] == digest("group-0")
     assert json.loads(tags["adapter.group-0.boosters"]) == [digest("group-0-booster-0")]
     assert tags["metric.accuracy"] == "0.75"
+    assert json.loads(tags["merged.mood"]) == {"labels": 0.25, "kl": 0.1, "rows": 4, "default": False, "test": None}
+    assert register.served_merged(tags) == {}
+    found = {"rows": 8, "labels": 0.0, "kl": 0.0, "exact": 0.5, "merged": 0.25}
+    answering = {"merged.mood": json.dumps({"default": True, "test": found}), "merged.pair": tags["merged.mood"]}
+    assert register.served_merged(answering) == {"mood": found}
 
 
 def test_the_model_is_logged_under_the_parent_run(client, registered):
@@ -174,7 +179,7 @@ def test_the_same_ensemble_is_registered_once(client, registered, folder, tmp_pa
     copy = tmp_path / "later"
     shutil.copytree(folder, copy)
     description = json.loads((copy / "ensemble.json").read_text())
-    description |= {"git_sha": "beef", "seed": 8}
+    description |= {"git_sha": "beef", "seed": 8, "loraloom_version": "0.0.1", "results": {"mood": {}}}
     description["groups"][0]["run_id"] = "another"
     (copy / "ensemble.json").write_text(json.dumps(description))
     later_run = tracking.open_run(client, "desk", "later")

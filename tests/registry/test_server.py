@@ -184,3 +184,21 @@ def test_metrics_count_what_happened(served: Served) -> None:
 def test_no_version_has_the_alias(served: Served) -> None:
     with pytest.raises(UserError, match="no version of desk is the nobody"):
         LiveModel(served.client, NAME, "nobody", ServingMetrics())
+
+
+def test_a_version_that_this_release_cannot_read_does_not_take_over(
+    served: Served, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    [folder] = tmp_path_factory.getbasetemp().glob("served*/one")
+    shutil.copytree(folder, tmp_path / "later")
+    description = json.loads((folder / "ensemble.json").read_text()) | {"schema": 99, "loraloom_version": "9.0.0"}
+    (tmp_path / "later" / "ensemble.json").write_text(json.dumps(description))
+    run_id = tracking.open_run(served.client, NAME, "later")
+    made = register.register_ensemble(served.client, NAME, run_id, tmp_path / "later", adapters={}, metrics={})
+    before = served.live.version
+    served.client.set_registered_model_alias(NAME, "champion", made.version)
+    with pytest.raises(Exception, match=r"made by loraloom 9\.0\.0 in layout 99"):
+        served.live.refresh()
+    served.client.set_registered_model_alias(NAME, "champion", before)
+    status, _, version = served.ask(records({"dataset": "mood", "text": TEXTS[0]}))
+    assert (status, version) == (200, before)

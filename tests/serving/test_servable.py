@@ -14,7 +14,7 @@ from components.label_logits import obtain_logits
 from components.language_model import attach_adapter, load_base, save_adapter
 from components.object_store import LocalStore
 from components.on_demand import OnDemand
-from components.prepared import PreparedDataset
+from components.prepared import SPLITS, PreparedDataset
 from components.serving.router import read_router
 from components.serving.servable import disagreement, run
 from components.step import Step, read_references, write_references
@@ -41,11 +41,12 @@ def publish_adapters(config: RunConfig, store: LocalStore) -> dict[str, Artifact
 
 
 def logits_of(step: Step, adapters: dict[str, Artifact], dataset: PreparedDataset) -> None:
-    """Validation logits under every adapter, as the steps before leave them."""
+    """Logits under every adapter, as the steps before leave them."""
     for label, artifact in adapters.items():
         work, name = OnDemand(step), label.split("/")[-1]
-        compute = work.logits(artifact.folder, dataset, "validation")
-        obtain_logits(step, outputs_digest(step, artifact.digest), dataset, "validation", compute, model=name)
+        for split in SPLITS[1:]:
+            compute = work.logits(artifact.folder, dataset, split)
+            obtain_logits(step, outputs_digest(step, artifact.digest), dataset, split, compute, model=name)
 
 
 class Ran:
@@ -90,20 +91,47 @@ def test_only_datasets_of_several_adapters_are_merged(ran: Ran) -> None:
     assert 0 < ran.load("merged/tune").facts["lost"] < 1
 
 
-@pytest.mark.parametrize("name", ["mood", "tune"])
-def test_the_disagreement_is_that_of_the_formula(ran: Ran, name: str) -> None:
+def by_formula(ran: Ran, name: str, split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Exact and merged logits, the former written out, and the labels."""
     tables = {
-        part: read_logits(ran.load(f"logits/{part}/{name}/validation").folder, "logits").logits
+        part: read_logits(ran.load(f"logits/{part}/{name}/{split}").folder, "logits")
         for part in (START, "group-0", "group-1", "group-0-0", f"merged-{name}")
     }
-    boosted = tables["group-0"] + SHRINKAGE * (tables["group-0-0"] - tables[START])
+    z = {part: table.logits for part, table in tables.items()}
+    boosted = z["group-0"] + SHRINKAGE * (z["group-0-0"] - z[START])
     first, second = WEIGHTS[name]
-    exact = tables[START] + first * (boosted - tables[START]) + second * (tables["group-1"] - tables[START])
-    p, q = softmax(exact, axis=1), softmax(tables[f"merged-{name}"], axis=1)
+    exact = z[START] + first * (boosted - z[START]) + second * (z["group-1"] - z[START])
+    return exact, z[f"merged-{name}"], tables[START].label
+
+
+@pytest.mark.parametrize("name", ["mood", "tune"])
+def test_the_disagreement_is_that_of_the_formula(ran: Ran, name: str) -> None:
+    exact, merged, _ = by_formula(ran, name, "validation")
+    p, q = softmax(exact, axis=1), softmax(merged, axis=1)
     found = ran.load(f"disagreement/{name}").facts
     assert found["rows"] == 16
     assert found["labels"] == pytest.approx(np.mean(p.argmax(1) != q.argmax(1)))
     assert found["kl"] == pytest.approx(rel_entr(p, q).sum(1).mean(), rel=1e-4)
+
+
+def test_where_a_merged_adapter_answers_both_ways_are_tried_on_the_test_rows(
+    tmp_path: Path, llama_folder: Path
+) -> None:
+    ran = Ran(tmp_path, plain(llama_folder), ServingConfig(rank=1, max_disagreement=1, router=False))
+    for name in ("mood", "tune"):
+        exact, merged, label = by_formula(ran, name, "test")
+        found = ran.load(f"served/{name}").facts
+        assert found["exact"] == pytest.approx(np.mean(exact.argmax(1) == label))
+        assert found["merged"] == pytest.approx(np.mean(merged.argmax(1) == label))
+        assert found["rows"] == len(label) == 16
+    assert ran.load("served/mood").facts["exact"] != ran.load("served/tune").facts["exact"], "or it says little"
+
+
+def test_where_it_does_not_the_test_rows_are_left_alone(tmp_path: Path, llama_folder: Path) -> None:
+    ran = Ran(tmp_path, plain(llama_folder), ServingConfig(rank=1, max_disagreement=0, router=False))
+    differ = [name for name in ("mood", "tune") if ran.load(f"disagreement/{name}").facts["labels"] > 0]
+    assert differ
+    assert not [name for name in differ if f"served/{name}" in ran.references]
 
 
 def test_the_router_knows_the_datasets(ran: Ran) -> None:
