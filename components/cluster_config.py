@@ -70,4 +70,5 @@ class ScheduleConfig(Section):
 Step = Literal[
     "open_run", "prepare", "changes", "warm_start", "extract", "estimate", "partition",
     "train", "boost", "weigh", "servable", "evaluate", "register", "promote", "close_run",
+    "pin_version", "score", "gather",
 ]  # fmt: skip

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from components import __version__
-from pipelines.commands import after, before, cluster, registry, running, serving, store
+from pipelines.commands import after, before, cluster, registry, running, scoring, serving, store
 
 app = typer.Typer(
     name="loraloom",
@@ -39,7 +39,7 @@ app.command(rich_help_panel=CLUSTER)(cluster.submit)
 app.add_typer(cluster.schedule, name="schedule", rich_help_panel=CLUSTER)
 app.command(rich_help_panel=CLUSTER)(cluster.status)
 app.command(rich_help_panel=USE)(serving.serve)
-app.command(rich_help_panel=USE)(serving.predict)
+app.command(rich_help_panel=USE)(scoring.predict)
 app.command(rich_help_panel=USE)(serving.export)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 from google.protobuf.json_format import ParseDict
 from kfp import compiler, dsl
+from kfp.dsl.graph_component import GraphComponent as Graph
 from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec, PlatformSpec
 
 from components.cluster_config import StepResources
@@ -25,28 +26,29 @@ from components.errors import UserError, writable
 from pipelines.ensemble import ensemble_pipeline
 from pipelines.pods import equip, pod, retry_policy
 
-GPU_STEPS = ("warm_start", "extract", "train", "boost", "servable")  # the ones whose image brings CUDA along
+GPU_STEPS = ("warm_start", "extract", "train", "boost", "servable", "score")  # the ones whose image brings CUDA along
 
 
-def compile_pipeline(config: RunConfig, output: Path) -> None:
-    """Write the pipeline as IR YAML for Kubeflow Pipelines to ``output``.
+def compile_pipeline(config: RunConfig, output: Path, graph: Graph = ensemble_pipeline, **defaults: Any) -> None:
+    """Write the pipeline, or another ``graph``, as IR YAML for Kubeflow Pipelines to ``output``.
 
-    ``config`` is the default of the pipeline's only parameter; one that is too large for that is put into its store,
-    and the default refers to it. A run is named after KFP's id of it, so that a recurring run never meets its past.
+    ``config`` is the default of the parameter of that name; one that is too large for that is put into its store, and
+    the default refers to it. ``defaults`` are those of the graph's other parameters. A run is named after KFP's id of
+    it, so that a recurring run never meets its past.
 
     Raises:
         UserError: the config cannot work on a cluster.
     """
     check_cluster(config)
-    header, graph = _compiled()
-    spec = copy.deepcopy(graph)
+    header, compiled = _compiled(graph)
+    spec = copy.deepcopy(compiled)
     executors = spec["deploymentSpec"]["executors"]
     steps = {label: _step(executor["container"]) for label, executor in executors.items()}
     asked = {label: _asked(config, step) for label, step in steps.items()}
     for label, executor in executors.items():
         equip(executor["container"], config, asked[label])
     _set_retries(spec, asked)
-    _set_parameters(spec, pack(_in_pods(config), config.storage))
+    _set_parameters(spec, {"config": pack(_in_pods(config), config.storage), **defaults})
     pods = {label: pod(step, config, asked[label]) for label, step in steps.items()}
     platform = {"platforms": {"kubernetes": {"deploymentSpec": {"executors": pods}}}}
     if config.cluster.service_account:
@@ -90,11 +92,11 @@ def _problems(config: RunConfig) -> Iterator[str]:
 
 
 @functools.cache
-def _compiled() -> tuple[str, dict[str, Any]]:
+def _compiled(graph: Graph) -> tuple[str, dict[str, Any]]:
     """The comment that the compiler puts on top, and the pipeline's specification; the same for every config."""
     with tempfile.TemporaryDirectory(prefix="loraloom-") as folder:
         path = Path(folder) / "pipeline.yaml"
-        compiler.Compiler().compile(ensemble_pipeline, str(path))
+        compiler.Compiler().compile(graph, str(path))
         text = path.read_text(encoding="utf-8")
     shown = ("# PIPELINE DEFINITION", "# Name:", "# Description:")
     header = "".join(f"{line}\n" for line in text.splitlines() if line.startswith(shown))
@@ -126,10 +128,13 @@ def _set_retries(spec: dict[str, Any], asked: dict[str, StepResources]) -> None:
                 task["retryPolicy"] = policy
 
 
-def _set_parameters(spec: dict[str, Any], config: str) -> None:
-    """Give ``config`` its default, and put KFP's run id in the place of ``run_name``: nobody has to think of names."""
-    optional = {"parameterType": "STRING", "isOptional": True, "defaultValue": config}
-    spec["root"]["inputDefinitions"]["parameters"] = {"config": optional}
+def _set_parameters(spec: dict[str, Any], defaults: dict[str, Any]) -> None:
+    """Give each parameter its default, and put KFP's run id in the place of ``run_name``: nobody thinks of names."""
+    declared = spec["root"]["inputDefinitions"]["parameters"]
+    spec["root"]["inputDefinitions"]["parameters"] = {
+        name: {"parameterType": declared[name]["parameterType"], "isOptional": True, "defaultValue": value}
+        for name, value in defaults.items()
+    }
     for task in spec["root"]["dag"]["tasks"].values():
         parameters = task["inputs"]["parameters"]
         for name in ("run_name", "pipelinechannel--run_name"):  # a task's own, and what a group hands to its tasks

@@ -17,7 +17,7 @@ from pipelines.kfp_api import Api, Unanswered
 from pipelines.progress import Event, View
 
 STEPS = tuple(get_args(Step))
-FANNED_OUT = ("extract", "train", "boost")
+FANNED_OUT = ("extract", "train", "boost", "score")
 ENDED = ("SUCCEEDED", "FAILED", "SKIPPED", "CANCELED")
 SECONDS_BETWEEN_LOOKS = 5.0
 LOST_LOOKS = 12  # in a row, each with retries of its own; then somebody should know

@@ -8,6 +8,7 @@ was lost, is repeated with nothing done twice.
 import hashlib
 import tempfile
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from components.errors import UserError
 from components.object_store import open_store
 from pipelines.cluster import check_cluster, compile_pipeline
 from pipelines.kfp_api import Api, called, once
+from pipelines.scoring import compile_scoring
 from pipelines.staging import stage
 
 AT_WORK = ("PENDING", "RUNNING", "PAUSED", "RUNTIME_STATE_UNSPECIFIED")
@@ -42,18 +44,31 @@ def submit(api: Api, config: RunConfig) -> tuple[Any, bool]:
     Raises:
         UserError: the config cannot work on a cluster, a source is missing, or the API fails.
     """
-    version = upload(api, config)
+    return _run(api, config, upload(api, config), config.name)
+
+
+def submit_scoring(api: Api, config: RunConfig, job: Mapping[str, str], shards: int) -> tuple[Any, bool]:
+    """Create a run that scores ``job`` (see :func:`~pipelines.scoring.compile_scoring`); or find the one at work on it.
+
+    Returns and raises what :func:`submit` does.
+    """
+    name = f"{config.name}-scoring"
+    version = _keep_version(api, name, lambda package: compile_scoring(config, job, shards, package))
+    return _run(api, config, version, name)
+
+
+def _run(api: Api, config: RunConfig, version: Version, name: str) -> tuple[Any, bool]:
+    """The run of a version that is at work, or a new one; and whether it is new."""
     experiment = experiment_id(api, config)
     at_work = run_at_work(api, experiment, version)
     if at_work is not None:
         return at_work, False
-    name = f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
 
     def create() -> Any:
         with api.asked("create the run"):
             return api.client.run_pipeline(
                 experiment,
-                name,
+                f"{name}-{time.strftime('%Y%m%d-%H%M%S')}",
                 pipeline_id=version.pipeline_id,
                 version_id=version.version_id,
                 service_account=config.cluster.service_account,
@@ -96,11 +111,16 @@ def upload(api: Api, config: RunConfig) -> Version:
     """Stage what is local, compile, and make sure that Kubeflow Pipelines has this version."""
     check_cluster(config)  # before gigabytes are on their way
     staged = stage(config, open_store(config.storage, Path()))
+    return _keep_version(api, config.name, lambda package: compile_pipeline(staged, package))
+
+
+def _keep_version(api: Api, pipeline: str, compile_to: Callable[[Path], None]) -> Version:
+    """Make sure that Kubeflow Pipelines has what gets compiled, as a version of the pipeline of this name."""
     with tempfile.TemporaryDirectory(prefix="loraloom-") as folder:
         package = Path(folder) / "pipeline.yaml"
-        compile_pipeline(staged, package)
+        compile_to(package)
         name = f"{__version__}-{hashlib.sha256(package.read_bytes()).hexdigest()[:12]}"
-        pipeline_id = _pipeline_id(api, config.name.replace("_", "-").strip("-"))
+        pipeline_id = _pipeline_id(api, pipeline.replace("_", "-").strip("-"))
 
         def find() -> Any | None:
             with api.asked("list the pipeline's versions"):

@@ -70,9 +70,9 @@ def close_run(config: str, run_name: str, last: str) -> None:
 @dsl.component(base_image=CPU, packages_to_install=[], install_kfp_package=False)
 def pin_version(config: str, job: str) -> str:
     """The scoring job with the version's number in the place of an alias, which may move meanwhile."""
-    from components.registry.scoring import pinned
+    from components.registry.scoring import pinned_job
 
-    return pinned(config, job)
+    return pinned_job(config, job)
 
 
 @dsl.component(base_image=WORKER, packages_to_install=[], install_kfp_package=False)

@@ -4,39 +4,49 @@ import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlparse
 
 from components import tracking
-from components.config import RunConfig, StorageConfig
+from components.config import StorageConfig
 from components.config_transport import unpack
 from components.errors import UserError
 from components.object_store import ObjectStore, open_store
+from components.registry.reference import ModelReference, of_config
 from components.registry.register import fetch, version_number
 from components.serving.predict import EnsemblePredictor, Mode
 from components.serving.scoring import Job, gather, score
 
 
-@contextmanager
-def open_predictor(config: RunConfig, version: str) -> Iterator[EnsemblePredictor]:
-    """The ensemble of a version; its files are on this machine while it is open."""
-    client = tracking.connect(str(config.tracking.uri))
-    with tempfile.TemporaryDirectory(prefix="loraloom-version-") as folder:
-        yield EnsemblePredictor.load(fetch(client, config.name, version, Path(folder)))
-
-
-@contextmanager
-def open_job(config: RunConfig, source: str, output: str, version: str, mode: Mode, dataset: str = "") -> Iterator[Job]:
-    """A scoring job; while open, a source in S3 has a copy on this machine.
+def pin(model: ModelReference) -> ModelReference:
+    """The same with the version's number in the place of an alias, which may move meanwhile.
 
     Raises:
-        UserError: there is no such version or source.
+        UserError: there is no such version.
     """
-    number = version_number(tracking.connect(str(config.tracking.uri)), config.name, version)
+    return replace(model, version=version_number(tracking.connect(model.tracking), model.name, model.version))
+
+
+@contextmanager
+def open_ensemble(model: ModelReference) -> Iterator[Path]:
+    """The ensemble folder of a version given by number; it is on this machine while open."""
+    with tempfile.TemporaryDirectory(prefix="loraloom-version-") as folder:
+        yield fetch(tracking.connect(model.tracking), model.name, model.version, Path(folder))
+
+
+@contextmanager
+def open_job(model: ModelReference, source: str, output: str, mode: Mode, dataset: str = "") -> Iterator[Job]:
+    """A scoring job for a version given by number; while open, a source in S3 has a copy on this machine.
+
+    Raises:
+        UserError: there is no such source.
+    """
     with tempfile.TemporaryDirectory(prefix="loraloom-score-") as temporary:
         path = Path(source)
         if source.startswith("s3://"):
-            store, name = _place(config.storage, source)
+            store, name = _place(model.storage, source)
             path = Path(temporary) / name
             try:
                 store.download(name, path)
@@ -44,29 +54,34 @@ def open_job(config: RunConfig, source: str, output: str, version: str, mode: Mo
                 raise UserError(f"there is no object {source}") from None
         elif not path.is_file():
             raise UserError(f"there is no file {source}")
-        store, name = _place(config.storage, output)
-        yield Job(path, store, name, number, mode, dataset)
+        store, name = _place(model.storage, output)
+        yield Job(path, store, name, model.version, mode, dataset)
 
 
 def score_shard(config: str, job: str, shard: str) -> None:
-    """One shard of a job, for a pod: ``job`` as :func:`open_job` takes it, ``shard`` as ``i/n``."""
-    settings = unpack(config)
+    """One shard (``i/n``) of a pinned job (a JSON object: version, source, output, mode, dataset), for a pod."""
     index, count = (int(part) for part in shard.split("/"))
-    with open_job(settings, **json.loads(job)) as opened, open_predictor(settings, opened.version) as predictor:
-        score(opened, predictor, shard=index, shards=count)
+    model, told = _read(config, job)
+    with open_job(model, **told) as opened, open_ensemble(model) as folder:
+        score(opened, EnsemblePredictor.load(folder), shard=index, shards=count)
 
 
 def gather_shards(config: str, job: str) -> str:
     """Put the shards together; returns how many records were answered and refused, as JSON."""
-    with open_job(unpack(config), **json.loads(job)) as opened:
+    model, told = _read(config, job)
+    with open_job(model, **told) as opened:
         return json.dumps(vars(gather(opened)))
 
 
-def pinned(config: str, job: str) -> str:
-    """The job with the version's number in the place of an alias: an alias may move while pods are at work."""
-    settings, told = unpack(config), json.loads(job)
-    client = tracking.connect(str(settings.tracking.uri))
-    return json.dumps({**told, "version": version_number(client, settings.name, told["version"])})
+def pinned_job(config: str, job: str) -> str:
+    """The job with the version's number in the place of an alias."""
+    model, told = _read(config, job)
+    return json.dumps({**told, "version": pin(model).version})
+
+
+def _read(config: str, job: str) -> tuple[ModelReference, dict[str, Any]]:
+    told = json.loads(job)
+    return of_config(unpack(config), told.pop("version")), told
 
 
 def _place(storage: StorageConfig, address: str) -> tuple[ObjectStore, str]:

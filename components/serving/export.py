@@ -13,20 +13,27 @@ from typing import Any
 import jinja2
 
 from components.errors import UserError
-from components.serving.description import adapter_folders, base_config, coefficients, merged_name
+from components.serving.description import (
+    PEFT_FILES,
+    adapter_folders,
+    base_config,
+    coefficients,
+    merged_name,
+    read_description,
+)
 
-PEFT_FILES = ("adapter_config.json", "adapter_model.safetensors")
+# The only values that vLLM takes for --max-lora-rank (vllm/config/lora.py); an adapter of any rank up to it loads.
+VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 TEMPLATES = jinja2.Environment(  # noqa: S701 - Markdown, not HTML
     loader=jinja2.FileSystemLoader(Path(__file__).parent), trim_blocks=True, lstrip_blocks=True
 )
 
 
-def export(folder: Path, target: Path, version: str, results: Mapping[str, Any]) -> dict[str, Path]:
+def export(folder: Path, target: Path, version: str) -> dict[str, Path]:
     """Write the ensemble in ``folder`` to ``target``, which must be empty or not be there.
 
     Args:
         version: its number in the registry, for the model cards.
-        results: dataset -> method -> metric -> {value, low, high}, as the evaluation has it; may be empty.
 
     Returns:
         Dataset -> its adapter's folder.
@@ -36,15 +43,16 @@ def export(folder: Path, target: Path, version: str, results: Mapping[str, Any])
     """
     if target.exists() and any(target.iterdir()):
         raise UserError(f"{target} is not empty", remedy="export into a new folder")
+    description = read_description(folder)
     shutil.copytree(folder, target / "ensemble", dirs_exist_ok=True)
-    description = json.loads((folder / "ensemble.json").read_text())
     adapters = {}
     for name in description["datasets"]:
         adapters[name] = target / "datasets" / name
-        _write_adapter(folder, adapters[name], description, name, version, results.get(name, {}))
+        _write_adapter(folder, adapters[name], description, name, version)
     ranks = [json.loads((path / PEFT_FILES[0]).read_text())["r"] for path in adapters.values()]
+    rank = next((one for one in VLLM_RANKS if one >= max(ranks)), VLLM_RANKS[-1])
     text = TEMPLATES.get_template("export.md.j2").render(
-        name=description["name"], version=version, base=description["base"], datasets=sorted(adapters), rank=max(ranks)
+        name=description["name"], version=version, base=description["base"], datasets=sorted(adapters), rank=rank
     )
     (target / "README.md").write_text(text, encoding="utf-8")
     return adapters
@@ -72,7 +80,7 @@ def merge_into_base(folder: Path, dataset: str, target: Path) -> None:
     from components.language_model import load_base
     from components.serving.predict import check_base
 
-    description = json.loads((folder / "ensemble.json").read_text())
+    description = read_description(folder)
     if dataset not in description["datasets"]:
         raise UserError(
             f"this ensemble has no dataset {dataset!r}", remedy=f"it knows: {', '.join(description['datasets'])}"
@@ -85,9 +93,7 @@ def merge_into_base(folder: Path, dataset: str, target: Path) -> None:
     base.tokenizer.save_pretrained(str(target))
 
 
-def _write_adapter(
-    folder: Path, target: Path, description: Mapping[str, Any], dataset: str, version: str, results: Mapping[str, Any]
-) -> None:
+def _write_adapter(folder: Path, target: Path, description: Mapping[str, Any], dataset: str, version: str) -> None:
     target.mkdir(parents=True)
     name = served_adapter(description, dataset)
     source = folder / adapter_folders(description)[name]
@@ -104,7 +110,7 @@ def _write_adapter(
         parts=parts,
         trained_on=group["datasets"],
         merged=description.get("merged", {}).get(dataset),
-        results=results,
+        results=description.get("results", {}).get(dataset, {}),
         exact=len(parts) == 1,
     )
     (target / "README.md").write_text(card, encoding="utf-8")

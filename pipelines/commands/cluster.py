@@ -48,20 +48,25 @@ def submit(
     Where a run of the very same is at work already, that one is followed.
     """
     with reported(debug):
-        config, api = _connected(config_file)
-        from pipelines.follow import follow
-        from pipelines.progress import open_view
+        config, api = connected(config_file)
         from pipelines.submit import submit
 
-        run, new = submit(api, config)
-        page = api.run_page(run.run_id)
-        typer.echo(f"{'started' if new else 'already at work:'} {run.display_name} ({run.run_id})\n{page}")
-        if no_wait:
-            typer.echo(f"-> {typed('status', run.run_id, '-c', config_file)}")
-            return
-        with open_view(Console()) as view:
-            follow(api, run.run_id, view)
-        typer.echo(f"{run.display_name} succeeded")
+        follow_to_the_end(api, *submit(api, config), config_file, no_wait)
+
+
+def follow_to_the_end(api: "Api", run: Any, new: bool, config_file: Path, no_wait: bool) -> None:
+    """Say where a submitted run is; and show its steps until it ends, unless nobody waits for that."""
+    from pipelines.follow import follow
+    from pipelines.progress import open_view
+
+    page = api.run_page(run.run_id)
+    typer.echo(f"{'started' if new else 'already at work:'} {run.display_name} ({run.run_id})\n{page}")
+    if no_wait:
+        typer.echo(f"-> {typed('status', run.run_id, '-c', config_file)}")
+        return
+    with open_view(Console()) as view:
+        follow(api, run.run_id, view)
+    typer.echo(f"{run.display_name} succeeded")
 
 
 def status(
@@ -71,7 +76,7 @@ def status(
 ) -> None:
     """Show the latest runs on the cluster, or the steps of one."""
     with reported(debug):
-        config, api = _connected(config_file)
+        config, api = connected(config_file)
         if run_id is not None:
             _show_steps(api, run_id)
             return
@@ -105,7 +110,7 @@ def create_schedule(
                 command = typed("schedule", context.invoked_subcommand, "-c", given)
                 raise UserError("-c stands before the subcommand, which would not see it", remedy=command)
             return
-        config, api = _connected(given or Path("config.yaml"))
+        config, api = connected(given or Path("config.yaml"))
         from pipelines.schedule import schedule
         from pipelines.staging import local_sources
 
@@ -121,7 +126,7 @@ def create_schedule(
 def list_schedules(config_file: ConfigOption = Path("config.yaml"), debug: DebugOption = False) -> None:
     """Show the config's schedule on the cluster."""
     with reported(debug):
-        config, api = _connected(config_file)
+        config, api = connected(config_file)
         from pipelines.schedule import recurring_runs
 
         found = recurring_runs(api, config)
@@ -134,7 +139,7 @@ def list_schedules(config_file: ConfigOption = Path("config.yaml"), debug: Debug
 def pause_schedule(config_file: ConfigOption = Path("config.yaml"), debug: DebugOption = False) -> None:
     """Let the schedule rest."""
     with reported(debug):
-        config, api = _connected(config_file)
+        config, api = connected(config_file)
         from pipelines.schedule import pause
 
         pause(api, config)
@@ -145,7 +150,7 @@ def pause_schedule(config_file: ConfigOption = Path("config.yaml"), debug: Debug
 def resume_schedule(config_file: ConfigOption = Path("config.yaml"), debug: DebugOption = False) -> None:
     """Let the schedule go on; what it missed stays missed."""
     with reported(debug):
-        config, api = _connected(config_file)
+        config, api = connected(config_file)
         from pipelines.schedule import resume
 
         resume(api, config)
@@ -156,14 +161,15 @@ def resume_schedule(config_file: ConfigOption = Path("config.yaml"), debug: Debu
 def delete_schedule(config_file: ConfigOption = Path("config.yaml"), debug: DebugOption = False) -> None:
     """Remove the schedule; its runs stay."""
     with reported(debug):
-        config, api = _connected(config_file)
+        config, api = connected(config_file)
         from pipelines.schedule import delete
 
         delete(api, config)
         typer.echo(f"deleted the schedule of {config.name}; its runs stay")
 
 
-def _connected(config_file: Path) -> tuple[RunConfig, "Api"]:
+def connected(config_file: Path) -> tuple[RunConfig, "Api"]:
+    """The config, and a client of its cluster."""
     config = read_config(config_file)
     from pipelines.kfp_api import connect
 

@@ -38,7 +38,7 @@ def check(root: Path) -> None:
     ]
     rows = {"dataset": ["film", "mirror"], "text": ["fine film 1", "fine film 1"]}
     body = {"dataframe_split": {"columns": list(rows), "data": list(map(list, zip(*rows.values(), strict=True)))}}
-    answer = json.loads(_answer("serving", mounted, ["-m", "models:/small@champion"], "/invocations", body))
+    answer = json.loads(_answer("serving", mounted, ["--model", "small@champion"], "/invocations", body))
     print(f"  the champion says {answer}", flush=True)
     assert len(answer["predictions"]) == 2
 

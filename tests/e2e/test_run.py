@@ -25,6 +25,7 @@ from components.errors import UserError
 from components.label_logits import FILE
 from components.prepared import read_prepared
 from components.registry.lineage import lineage
+from components.serving.export import served_adapter
 from components.tables import read_logits
 from pipelines.cli import app
 from pipelines.training_plan import training_plan
@@ -199,17 +200,14 @@ def test_the_report_is_one_file(project: Project, first: Run) -> None:
         assert outside not in page
 
 
-def test_adapters_give_the_stored_logits_in_plain_peft(project: Project, first: Run) -> None:
-    artifacts = first.summary["artifacts"]
-    folder = project.config_file.parent / "model"
-    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-    base = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    adapter = find(project.store, artifacts["adapter/group-1"]["key"])
-    data = find(project.store, artifacts["dataset/mirror"]["key"])
-    stored = find(project.store, artifacts["logits/group-1/mirror/test"]["key"])
-    assert adapter is not None and data is not None and stored is not None
-    model = PeftModel.from_pretrained(base, str(adapter.folder)).eval()
-    split, table = read_prepared(data).splits["test"], read_logits(stored.folder, FILE)
+def check_logits(project: Project, run: Run, model: Any, name: str, stored_as: str) -> None:
+    """A model of plain transformers and peft gives the logits that the run stored for a dataset's validation rows."""
+    artifacts = run.summary["artifacts"]
+    tokenizer: Any = AutoTokenizer.from_pretrained(project.config_file.parent / "model")
+    data = find(project.store, artifacts[f"dataset/{name}"]["key"])
+    stored = find(project.store, artifacts[f"logits/{stored_as}/{name}/validation"]["key"])
+    assert data is not None and stored is not None
+    split, table = read_prepared(data).splits["validation"], read_logits(stored.folder, FILE)
     assert split.row.tolist() == table.row.tolist()
     words = [tokenizer.encode(word, add_special_tokens=False)[0] for word in ("bad", "good")]
     for text, expected in zip(split.fields["text"], table.logits, strict=True):
@@ -217,6 +215,35 @@ def test_adapters_give_the_stored_logits_in_plain_peft(project: Project, first: 
         with torch.inference_mode():
             logits = model(input_ids=ids).logits[0, -1, words].numpy()
         np.testing.assert_allclose(logits, expected, atol=1e-4)
+
+
+def plain_base(folder: Path) -> Any:
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+
+
+def test_adapters_give_the_stored_logits_in_plain_peft(project: Project, first: Run) -> None:
+    adapter = find(project.store, first.summary["artifacts"]["adapter/group-1"]["key"])
+    assert adapter is not None
+    base = plain_base(project.config_file.parent / "model")
+    model = PeftModel.from_pretrained(base, str(adapter.folder)).eval()
+    check_logits(project, first, model, "mirror", "group-1")
+
+
+def test_what_is_exported_gives_the_stored_logits_in_plain_peft(project: Project, first: Run, tmp_path: Path) -> None:
+    options = ["-c", str(project.config_file), "--root", str(project.root), "--version", "1"]
+    wrote = CliRunner().invoke(app, ["export", "-o", str(tmp_path), *options, "--merge-into-base", "mirror"])
+    assert wrote.exit_code == 0, wrote.stderr
+    exported = tmp_path / "small" / "1"
+    described = json.loads((exported / "ensemble" / "ensemble.json").read_text())
+    served = {name: served_adapter(described, name) for name in LABELS}
+    for name in LABELS:
+        model = PeftModel.from_pretrained(
+            plain_base(project.config_file.parent / "model"), str(exported / "datasets" / name)
+        )
+        check_logits(project, first, model.eval(), name, served[name])
+    check_logits(project, first, plain_base(exported / "merged" / "mirror").eval(), "mirror", served["mirror"])
+    result = first.summary["results"]["mirror"]["ensemble"]["accuracy"]["value"]
+    assert f"| ensemble | {result:.4f} [" in (exported / "datasets" / "mirror" / "README.md").read_text()
 
 
 def test_when_nothing_changed_the_run_ends_early(project: Project, first: Run, second: Run) -> None:

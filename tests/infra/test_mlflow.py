@@ -1,12 +1,15 @@
-"""The tracking server's command and settings are ones that the pinned MLflow knows."""
+"""Commands and settings of what runs are ones that the pinned MLflow and loraloom itself know."""
 
+import json
 import re
 from typing import Any
 
 import mlflow.environment_variables
+import typer
 import yaml
 from mlflow.cli import cli
 
+from pipelines.cli import app
 from tests.infra.conftest import INFRA
 from tests.infra.manifests import Manifest, of_kind, pods
 
@@ -53,7 +56,11 @@ def test_commands_parse(manifests: list[Manifest]) -> None:
 
 def test_the_served_model_s_arguments_parse(rendered: dict[str, list[Manifest]]) -> None:
     (service,) = of_kind(rendered["production"], "InferenceService")
-    serve = cli.commands["models"].commands["serve"]
-    arguments = service["spec"]["predictor"]["containers"][0]["args"]
-    parsed = serve.make_context("serve", list(arguments), resilient_parsing=True).params
-    assert re.fullmatch(r"models:/[\w-]+@champion", parsed["model_uri"])
+    entry = (INFRA.parent / "images" / "serving" / "Dockerfile").read_text().partition("ENTRYPOINT ")[2].splitlines()[0]
+    (container,) = service["spec"]["predictor"]["containers"]
+    command: Any = typer.main.get_command(app)
+    python, module, name, *options = json.loads(entry)[1:] + container["args"]
+    assert (python, module, name) == ("-m", "pipelines.cli", "serve")
+    parsed = command.commands[name].make_context(name, options).params
+    assert re.fullmatch(r"[\w-]+@champion", parsed["model"])
+    assert (parsed["host"], parsed["port"]) == ("0.0.0.0", container["ports"][0]["containerPort"])

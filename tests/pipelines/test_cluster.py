@@ -185,7 +185,7 @@ def test_what_cannot_run_on_a_cluster_is_told_at_once(tmp_path: Path, here: dict
         "resources.prepare.gpus",
         "resources.weigh.gpus",
     ]
-    assert "only warm_start, extract, train, boost, servable have" in caught.value.problems[2]
+    assert "only warm_start, extract, train, boost, servable, score have" in caught.value.problems[2]
     assert not (tmp_path / "pipeline.yaml").exists()
 
 

@@ -1,6 +1,7 @@
 """Exported folders, loaded with plain transformers and peft, against the ensemble's own answers."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -29,14 +30,15 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> ModelConfig:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, model: ModelConfig) -> Path:
     folder = tmp_path_factory.mktemp("ensemble")
-    write_ensemble(folder, model)
+    described = write_ensemble(folder, model)
+    (folder / "ensemble.json").write_text(json.dumps(described | {"results": RESULTS}))
     return folder
 
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> Path:
     target = tmp_path_factory.mktemp("exported")
-    adapters = export(folder, target, "3", RESULTS)
+    adapters = export(folder, target, "3")
     assert adapters == {name: target / "datasets" / name for name in ("mood", "pair", "story")}
     return target
 
@@ -99,6 +101,24 @@ def test_the_readme_has_the_command_for_vllm(exported: Path) -> None:
     assert "--lora-modules mood=datasets/mood pair=datasets/pair story=datasets/story" in text
 
 
+def test_the_rank_is_one_that_vllm_takes(folder: Path, tmp_path: Path) -> None:
+    odd = shutil.copytree(folder, tmp_path / "odd")
+    settings = odd / "adapters" / "group-1" / "adapter_config.json"
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | {"r": 20}))
+    export(odd, tmp_path / "out", "3")
+    assert "--max-lora-rank 32" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_the_card_says_how_the_merged_adapter_did_on_the_test_rows(folder: Path, tmp_path: Path) -> None:
+    answering = shutil.copytree(folder, tmp_path / "answering")
+    described = json.loads((folder / "ensemble.json").read_text())
+    described["merged"]["mood"]["test"] = {"rows": 8, "labels": 0.0, "kl": 0.0, "exact": 0.625, "merged": 0.5}
+    (answering / "ensemble.json").write_text(json.dumps(described))
+    export(answering, tmp_path / "out", "3")
+    card = (tmp_path / "out" / "datasets" / "mood" / "README.md").read_text()
+    assert "On the same rows this one has an accuracy of 0.5000, the ensemble 0.6250." in card
+
+
 def test_nothing_is_overwritten(exported: Path, folder: Path) -> None:
     with pytest.raises(UserError, match="is not empty"):
-        export(folder, exported, "4", {})
+        export(folder, exported, "4")
