@@ -1,8 +1,9 @@
-"""Run the engine's benchmarks: one table on the screen, ``benchmarks/results.json`` beside it.
+"""Run the benchmarks of engine and serving: one table on the screen, ``benchmarks/results.json`` beside it.
 
 python -m benchmarks.run [--data FOLDER] [--model FOLDER] [--only NAME]
 
-Each module of ``benchmarks/engine`` runs in a process of its own: what one leaves in memory disturbs no other.
+Each module of ``benchmarks/engine`` and ``benchmarks/serving`` runs in a process of its own: what one leaves in memory
+disturbs no other.
 """
 
 import json
@@ -24,11 +25,14 @@ from rich.table import Table
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.json"
+FOLDERS = ("engine", "serving")
 LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "numpy", "scipy", "scikit-learn", "cvxpy")
 
 
 def main(
-    only: Annotated[str, typer.Option(help="Modules whose name begins so; their rows replace those in the file.")] = "",
+    only: Annotated[
+        str, typer.Option(help="A folder, or modules whose name begins so; their rows replace those in the file.")
+    ] = "",
     data: Annotated[
         str, typer.Option(help="Folder with the datasets of benchmarks/real; the demo's if left out.")
     ] = "",
@@ -41,12 +45,13 @@ def main(
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(threads)}
     environment["OMP_WAIT_POLICY"] = "passive"  # as the pipeline's own steps: no core is spent on waiting
     environment |= {"LORALOOM_BENCH_DATA": data, "LORALOOM_BENCH_MODEL": model}
-    names = [path.stem for path in sorted((HERE / "engine").glob("*.py")) if not path.stem.startswith("_")]
     found: dict[str, list[dict[str, Any]]] = json.loads(out.read_text())["rows"] if only and out.is_file() else {}
     failed = []
-    for name in (name for name in names if name.startswith(only)):
+    for name, module in modules().items():
+        if not (name.startswith(only) or only == module.split(".")[1]):
+            continue
         with console.status(name):
-            measured = _in_a_process(name, environment)
+            measured = _in_a_process(module, environment)
         if measured is None:
             failed.append(name)
         else:
@@ -62,18 +67,24 @@ def main(
         raise typer.Exit(1)
 
 
-def _in_a_process(name: str, environment: dict[str, str]) -> list[dict[str, Any]] | None:
+def modules() -> dict[str, str]:
+    """The benchmarks: name -> module."""
+    paths = (path for folder in FOLDERS for path in sorted((HERE / folder).glob("[!_]*.py")))
+    return {path.stem: f"benchmarks.{path.parent.name}.{path.stem}" for path in paths}
+
+
+def _in_a_process(module: str, environment: dict[str, str]) -> list[dict[str, Any]] | None:
     """The module's rows, or None where it failed; its messages are on stderr by then."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rows.json"
-        command = [sys.executable, "-W", "ignore", "-m", "benchmarks.run", "--one", name, str(path)]
+        command = [sys.executable, "-W", "ignore", "-m", "benchmarks.run", "--one", module, str(path)]
         ended = subprocess.run(command, env=environment, cwd=HERE.parent, check=False)
         return json.loads(path.read_text()) if ended.returncode == 0 else None
 
 
-def one(name: str, path: Path) -> None:
+def one(module: str, path: Path) -> None:
     """Run one module in this process and write its rows."""
-    rows = import_module(f"benchmarks.engine.{name}").rows()
+    rows = import_module(module).rows()
     path.write_text(json.dumps([{**asdict(row), "ok": row.ok} for row in rows]))
 
 

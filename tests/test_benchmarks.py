@@ -24,8 +24,10 @@ def test_sides_take_turns() -> None:
 
 
 def test_every_module_has_rows() -> None:
-    names = {path.stem for path in (Path(run.__file__).parent / "engine").glob("*.py")} - {"__init__"}
-    assert {"gradients", "growth", "padding", "plan_cost", "projection"} <= names
+    found = run.modules()
+    assert {"gradients", "growth", "padding", "plan_cost", "projection", "latency", "load"} <= set(found)
+    everywhere = [path.stem for name in run.FOLDERS for path in (Path(run.__file__).parent / name).glob("[!_]*.py")]
+    assert sorted(everywhere) == sorted(found), "a name is a key of the results: no two may share one"
 
 
 @pytest.fixture
@@ -60,6 +62,14 @@ def test_the_runner_writes_rows_versions_and_machine(modules: Path) -> None:
     expected = {"name": "fast", "value": 1.0, "baseline": 2.0, "ratio": 0.5, "target": 1.0, "ok": True}
     assert found["rows"] == {"fine": [expected | {"bound": "at most", "unit": "s", "note": ""}]}  # type: ignore[comparison-overlap]
     assert found["versions"]["torch"] and found["machine"]["threads"] == 1  # type: ignore[index]
+
+
+def test_a_folder_is_run_by_its_name(modules: Path) -> None:
+    (modules / "serving").mkdir()
+    (modules / "serving" / "quick.py").write_text((modules / "engine" / "fine.py").read_text())
+    (modules / "serving" / "__init__.py").touch()
+    code, found = measured(modules, "serving")
+    assert code == 0 and list(found["rows"]) == ["quick"]  # type: ignore[call-overload]
 
 
 def test_a_module_that_fails_fails_the_run_and_the_others_are_kept(modules: Path) -> None:

@@ -1,89 +1,164 @@
-"""Exact and merged prediction against plain single-adapter passes, on the demo's base model.
+"""What an answer costs: merged and exact prediction against plain adapters, and what merging leaves out.
 
-    python -m benchmarks.serving.latency [--model FOLDER] [--rank 8] [--adapters 4]
-
-Adapters are random: what they say does not change what they cost. Both sides of a ratio are the same process, in turns.
+Adapters are random: what they say does not change what they cost. As trained ones do, they share a start, and each has
+a change of its own. A side that is compared is warmed up, then they take turns.
 """
 
-import argparse
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.table import Table
+from peft import PeftModel
 
 from benchmarks.measure import Row, alternate
+from benchmarks.setting import MODEL, base_model
 from components.config import LoraConfig, ModelConfig
 from components.examples import Examples
-from components.language_model import attach_adapter, example_logits, load_adapters, load_base, save_adapter
+from components.language_model import Base, attach_adapter, example_logits, load_adapters, load_base, save_adapter
 from components.serving.merge import Part, merge
 from components.serving.mixed import Item, adapter_logits
+from components.serving.servable import disagreement
 
-BASE = Path(__file__).parents[2] / "pipelines" / "demo" / "base_model"
-REPEATS = 15
+RANK, COUNT = 8, 4
+NAMES = [f"adapter-{i}" for i in range(COUNT)]
+RANKS = {f"merged-{rank}": rank for rank in (RANK, 2 * RANK, 3 * RANK, COUNT * RANK)}
+MERGED = f"merged-{RANK}"
+SMALL, LARGE = 15, 5  # repeats: of a few milliseconds, of tenths of a second
 
 
-def rows(model: Path = BASE, rank: int = 8, adapters: int = 4) -> list[Row]:
+def rows() -> list[Row]:
     """The measured rows."""
-    torch.set_num_threads(2)
-    base = load_base(ModelConfig(id=str(model), quantization="none", dtype="float32", device="cpu"))
-    names = [f"adapter-{i}" for i in range(adapters)]
-    with _folders(base, names, rank) as folders:
-        merge([Part(folders[name], 1 / adapters) for name in names], rank, folders["merged"])
+    base = base_model()
+    with _folders(base) as folders:
+        lost = {name: _merge(folders, rank, name) for name, rank in RANKS.items()}
         adapted = load_adapters(base, folders)
+        plain_base = base_model()  # of its own: a model with one adapter has no other to choose from
+        plain = load_adapters(plain_base, {NAMES[0]: folders[NAMES[0]]})
         measured = []
-        for count, length, bound in ((1, 40, "overhead"), (4, 40, "overhead"), (64, 120, "compute")):
+        for count, length, repeats in ((1, 40, SMALL), (4, 40, SMALL), (16, 100, LARGE)):
             examples = _examples(count, length, len(base.tokenizer))
-            measured += _compared(adapted, base, examples, names, bound)
-        weights = sum((path / "adapter_model.safetensors").stat().st_size for path in folders.values())
-    held = sum(weight.numel() * weight.element_size() for weight in base.model.parameters())
-    measured.append(
-        Row(
-            f"bytes of {adapters} adapters and their merged one, beside the base's",
-            weights, held, weights / held, None, unit="bytes",
-        )
-    )  # fmt: skip
+            measured += _merged(adapted, base, plain, plain_base, examples, repeats)
+            measured += _exact(adapted, base, examples, repeats)
+        measured += _several_datasets(adapted, base)
+        measured += _svd(adapted, base, lost)
+        measured += _memory({name: folders[name] for name in [*NAMES, MERGED]})
     return measured
 
 
-def _compared(adapted, base, examples, names, bound) -> list[Row]:  # type: ignore[no-untyped-def]
-    def single(adapter: str) -> None:
-        adapted.set_adapter(adapter)
-        example_logits(adapted, base, examples)
+def _merged(
+    adapted: PeftModel, base: Base, plain: PeftModel, plain_base: Base, examples: Examples, repeats: int
+) -> list[Row]:
+    def ours() -> None:
+        adapter_logits(adapted, base, _items(examples, [MERGED]))
 
-    def mixed(chosen: list[str]) -> None:
-        adapter_logits(adapted, base, [Item(examples, row, name) for name in chosen for row in range(len(examples))])
+    def one() -> None:
+        example_logits(plain, plain_base, examples)
 
-    def one_by_one() -> None:
-        for name in names:
-            single(name)
+    name = f"merged at rank {RANK}, {_told(examples)}, against one plain adapter of that rank"
+    return [_row(name, ours, one, repeats, 1.05)]
 
-    count = len(examples)
-    merged, plain = alternate(lambda: mixed(["merged"]), lambda: single(names[0]), repeats=REPEATS)
-    exact, passes = alternate(lambda: mixed(names), one_by_one, repeats=REPEATS)
-    target = 0.7 if bound == "overhead" else 1.05
+
+def _exact(adapted: PeftModel, base: Base, examples: Examples, repeats: int) -> list[Row]:
+    def ours() -> None:
+        adapter_logits(adapted, base, _items(examples, NAMES))
+
+    def a_pass_each() -> None:
+        for name in NAMES:
+            adapted.set_adapter(name)
+            example_logits(adapted, base, examples)
+
+    name = f"exact with {COUNT} adapters, {_told(examples)}, against {COUNT} passes"
+    return [_row(name, ours, a_pass_each, repeats, 0.7 if len(examples) <= 4 else 1.05)]
+
+
+def _several_datasets(adapted: PeftModel, base: Base) -> list[Row]:
+    """A request with a row for each of some datasets, every one under an adapter of its own and of its own length."""
+    parts = [_examples(1, 25 + 10 * i, len(base.tokenizer)) for i in range(COUNT)]
+
+    def ours() -> None:
+        adapter_logits(adapted, base, [Item(part, 0, name) for part, name in zip(parts, NAMES, strict=True)])
+
+    def a_pass_each() -> None:
+        for part, name in zip(parts, NAMES, strict=True):
+            adapted.set_adapter(name)
+            example_logits(adapted, base, part)
+
+    return [_row(f"a row of each of {COUNT} datasets in one batch, against a pass each", ours, a_pass_each, SMALL, 0.7)]
+
+
+def _svd(adapted: PeftModel, base: Base, lost: dict[str, float]) -> list[Row]:
+    """What the rank of a merged adapter leaves out, and what that does to the answers."""
+    examples = _examples(64, 30, len(base.tokenizer))
+    exact = sum(np.stack(adapter_logits(adapted, base, _items(examples, [name]))) / COUNT for name in NAMES)
+    measured = []
+    for name, rank in RANKS.items():
+        merged = np.stack(adapter_logits(adapted, base, _items(examples, [name])))
+        found = disagreement(np.asarray(exact), merged)
+        note = f"{found['labels']:.1%} of the labels differ from exact ones, KL {found['kl']:.1e} nats"
+        title = f"share of the change that rank {rank} leaves out, {COUNT} adapters of rank {RANK}"
+        measured.append(Row(title, lost[name], None, lost[name], None, unit="", note=note))
+    return measured
+
+
+def _memory(folders: dict[str, Path]) -> list[Row]:
+    """Bytes of weights: one 4-bit base with all adapters against one with one."""
+
+    def held(chosen: dict[str, Path]) -> int:
+        model = load_adapters(load_base(ModelConfig(id=MODEL, device="cpu")), chosen)
+        return sum(one.numel() * one.element_size() for one in [*model.parameters(), *model.buffers()])
+
+    one, all_of_them = held({NAMES[0]: folders[NAMES[0]]}), held(folders)
+    further = all_of_them - one
+    shipped = sum(path.stat().st_size for name, path in _weights(folders) if name != NAMES[0])
+    name = f"bytes with {len(folders)} adapters, against one plain QLoRA model"
     return [
-        Row(f"merged, {count} rows, against one plain adapter", merged, plain, merged / plain, 1.05),
-        Row(f"exact, {len(names)} adapters, {count} rows, against a pass each", exact, passes, exact / passes, target),
-    ]
+        Row(name, all_of_them, one, all_of_them / one, None, unit="bytes"),
+        Row("bytes that the further adapters add, against their files", further, shipped, further / shipped, 1.05,
+            unit="bytes"),
+    ]  # fmt: skip
+
+
+def _weights(folders: dict[str, Path]) -> list[tuple[str, Path]]:
+    return [(name, folder / "adapter_model.safetensors") for name, folder in folders.items()]
+
+
+def _row(name: str, ours: Callable[[], None], other: Callable[[], None], repeats: int, target: float) -> Row:
+    ours()
+    other()
+    value, baseline = alternate(ours, other, repeats=repeats)
+    return Row(name, value, baseline, value / baseline, target, note=f"medians of {repeats}")
+
+
+def _items(examples: Examples, names: list[str]) -> list[Item]:
+    return [Item(examples, row, name) for name in names for row in range(len(examples))]
+
+
+def _told(examples: Examples) -> str:
+    return f"{len(examples)} row{'s' * (len(examples) > 1)} of {len(examples.ids[0])} tokens"
+
+
+def _merge(folders: dict[str, Path], rank: int, name: str) -> float:
+    folders[name] = folders[NAMES[0]].with_name(name)
+    return merge([Part(folders[one], 1 / COUNT) for one in NAMES], rank, folders[name])
 
 
 @contextmanager
-def _folders(base, names: list[str], rank: int) -> Iterator[dict[str, Path]]:  # type: ignore[no-untyped-def]
-    """PEFT folders of random adapters, and the place for a merged one."""
+def _folders(base: Base) -> Iterator[dict[str, Path]]:
+    """PEFT folders of adapters that share a start; a change of their own adds half of its size."""
     with tempfile.TemporaryDirectory(prefix="loraloom-bench-") as temporary:
-        folders = {name: Path(temporary) / name for name in [*names, "merged"]}
-        for seed, name in enumerate(names):
-            model = attach_adapter(base, LoraConfig(rank=rank, alpha=2 * rank), seed)
-            random = torch.Generator().manual_seed(seed)
+        folders = {name: Path(temporary) / name for name in NAMES}
+        for seed, folder in enumerate(folders.values()):
+            model = attach_adapter(base, LoraConfig(rank=RANK, alpha=2 * RANK), seed=0)
+            start, own = torch.Generator().manual_seed(0), torch.Generator().manual_seed(1 + seed)
             for key, weight in model.named_parameters():
                 if ".lora_B." in key:
-                    weight.data.copy_(0.01 * torch.randn(weight.shape, generator=random))
-            save_adapter(model, folders[name], base)
+                    weight.data.copy_(0.02 * torch.randn(weight.shape, generator=start))
+                if ".lora_" in key:
+                    weight.data += 0.5 * weight.data.std() * torch.randn(weight.shape, generator=own)
+            save_adapter(model, folder, base)
             model.unload()
         yield folders
 
@@ -93,15 +168,3 @@ def _examples(count: int, length: int, vocabulary: int) -> Examples:
     ids = [random.integers(3, vocabulary, length).tolist() for _ in range(count)]
     zeros = np.zeros(count, np.int64)
     return Examples(zeros, ids, zeros, [10, 20, 30])
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--model", type=Path, default=BASE)
-    parser.add_argument("--rank", type=int, default=8)
-    parser.add_argument("--adapters", type=int, default=4)
-    table = Table("what", "ours", "against", "ratio", "target", "ok")
-    for row in rows(**vars(parser.parse_args())):
-        told = [f"{value:.4g}" for value in (row.value, row.baseline or 0, row.ratio)]
-        table.add_row(row.name, *told, "" if row.target is None else f"{row.bound} {row.target}", str(row.ok))
-    Console().print(table)

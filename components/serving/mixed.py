@@ -2,7 +2,8 @@
 
 PEFT multiplies the whole batch with the base's weights once and adds to each row what its own adapter says, so rows of
 several adapters (or the same row under several) cost one pass where a pass an adapter would load every weight again
-and again. It pays where a pass is bound by that overhead, small requests above all.
+and again. It pays where a pass is bound by that overhead, small requests above all. Where it is bound by arithmetic,
+mixed rows only cost copies, so an adapter with rows enough goes through the model by itself.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,7 @@ from components.examples import Examples, collate, length_batches
 from components.language_model import Base, answer_logits
 
 BATCH_TOKENS = 8192
+ENOUGH_TOKENS = 1024  # of one adapter: from here on arithmetic is what takes the time
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,6 @@ def adapter_logits(
 ) -> list[np.ndarray]:
     """Label logits of each item, float32 [C of its dataset], in their order.
 
-    Batches hold rows of similar length, whatever their datasets and adapters. The order of rows within a batch is by
-    adapter, so that each adapter meets one run of rows.
-
     Raises:
         ValueError: an adapter that the model does not have.
     """
@@ -46,8 +45,7 @@ def adapter_logits(
     if unknown:
         raise ValueError(f"no such adapters: {', '.join(sorted(unknown))}")
     out: list[np.ndarray] = [np.empty(0)] * len(items)
-    for index in length_batches([item.examples.ids[item.row] for item in items], batch_tokens):
-        index = np.array(sorted(index.tolist(), key=lambda i: items[i].adapter))
+    for index in _batches(items, batch_tokens):
         chosen = [items[i] for i in index]
         batch = collate([(item.examples, item.row) for item in chosen]).to(base.device)
         with _adapters(model, [item.adapter for item in chosen]):
@@ -55,6 +53,25 @@ def adapter_logits(
         for i, item, row in zip(index, chosen, logits, strict=True):
             out[i] = row[: max(2, len(item.examples.label_tokens))]
     return out
+
+
+def _batches(items: Sequence[Item], batch_tokens: int) -> Iterator[list[int]]:
+    """Positions of the items of each batch: rows of similar length, whatever their datasets; of one adapter where it
+    has enough, else of several, those of an adapter side by side.
+    """
+    ids = [item.examples.ids[item.row] for item in items]
+    by_adapter: dict[str, list[int]] = {}
+    for i, item in enumerate(items):
+        by_adapter.setdefault(item.adapter, []).append(i)
+    crowds, few = list[list[int]](), list[int]()
+    for places in by_adapter.values():
+        if sum(len(ids[i]) for i in places) >= ENOUGH_TOKENS:
+            crowds.append(places)
+        else:
+            few += places
+    for places in (*crowds, few):
+        for index in length_batches([ids[i] for i in places], batch_tokens):
+            yield sorted((places[j] for j in index), key=lambda i: items[i].adapter)
 
 
 @contextmanager

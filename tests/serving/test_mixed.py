@@ -5,6 +5,7 @@ import pytest
 
 from components.config import LoraConfig
 from components.language_model import attach_adapter, example_logits, load_adapters, load_base, save_adapter
+from components.serving import mixed
 from components.serving.mixed import Item, adapter_logits
 from tests.conftest import nf4, perturb, plain, random_examples
 
@@ -23,8 +24,9 @@ def load(config, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2", "nf4"])
-@pytest.mark.parametrize("tokens", [1, 100, 10_000])
-def test_a_row_does_not_depend_on_its_batch(request, tmp_path, kind, tokens):
+@pytest.mark.parametrize(("tokens", "enough"), [(1, 1024), (100, 1024), (10_000, 1024), (10_000, 40)])
+def test_a_row_does_not_depend_on_its_batch(request, tmp_path, monkeypatch, kind, tokens, enough):
+    monkeypatch.setattr(mixed, "ENOUGH_TOKENS", enough)
     folder = request.getfixturevalue({"llama": "llama_folder", "gpt2": "gpt2_folder", "nf4": "wide_llama_folder"}[kind])
     base, model = load(nf4(folder) if kind == "nf4" else plain(folder), tmp_path)
     parts = [random_examples([5, 17, 9], classes=2, seed=1), random_examples([12, 3], classes=5, seed=2)]
@@ -38,6 +40,15 @@ def test_a_row_does_not_depend_on_its_batch(request, tmp_path, kind, tokens):
         np.testing.assert_allclose(logits, alone, atol=2e-5)
         seen.add(tuple(np.round(alone, 3)))
     assert len(seen) == len(items), "adapters and rows differ, or the comparison says little"
+
+
+def test_an_adapter_with_enough_rows_goes_alone(monkeypatch):
+    monkeypatch.setattr(mixed, "ENOUGH_TOKENS", 40)
+    long, short = random_examples([30, 30], classes=2), random_examples([5, 9], classes=2)
+    items = [Item(short, 0, "two"), Item(long, 0, "one"), Item(short, 1, "three"), Item(long, 1, "one")]
+    batches = [[items[i].adapter for i in batch] for batch in mixed._batches(items, 10_000)]
+    assert batches[0] == ["one", "one"]
+    assert [name for batch in batches[1:] for name in batch] == ["three", "two"], "the others share what is left"
 
 
 def test_an_adapter_that_is_not_there(llama_folder, tmp_path):
