@@ -105,7 +105,7 @@ def _judge(
         champion_version=champion,
         champion=found.get("champion"),
         multitask=found.get("multitask"),
-        same_answers=before is not None and before == tags[ANSWERS],
+        same_answers=before is not None and before == tags.get(ANSWERS),
     )
     verdict = with_served(verdict, served_merged(tags))
     promote(client, step.config.name, version, verdict, settings)
