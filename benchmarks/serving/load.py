@@ -121,7 +121,7 @@ def _ask_all(port: int, clients: int) -> list[Answer]:
     left, kept = iter(range(REQUESTS)), threading.Lock()
 
     def client(_: int) -> list[Answer]:
-        connection, found = http.client.HTTPConnection("127.0.0.1", port, timeout=ANSWER_SECONDS), []
+        connection, found = http.client.HTTPConnection("127.0.0.1", port, timeout=ANSWER_SECONDS), list[Answer]()
         while True:
             with kept:
                 number = next(left, None)
@@ -158,7 +158,7 @@ def _version(port: int) -> str:
 
 def _registered(folder: Path) -> tuple[tracking.MlflowClient, Expected]:
     """Two versions that answer differently, the first one the champion; and what each has to answer."""
-    client, expected = tracking.connect(f"sqlite:///{folder}/mlflow.db"), {}
+    client, expected = tracking.connect(f"sqlite:///{folder}/mlflow.db"), Expected()
     model = ModelConfig(id=MODEL, quantization="none", dtype="float32", device="cpu", max_length=128)
     write_ensemble(folder / "one", model)
     shutil.copytree(folder / "one", folder / "two")
