@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from safetensors.torch import load_file, save_file
 
 from benchmarks.measure import Row
 from benchmarks.setting import MODEL
@@ -140,7 +141,7 @@ def _ask(connection: http.client.HTTPConnection, row: int) -> Answer:
         connection.request("POST", "/invocations", body, {"Content-Type": "application/json"})
         response = connection.getresponse()
         text = response.read()
-    except OSError:
+    except (OSError, http.client.HTTPException):
         connection.close()
         return Answer(time.perf_counter() - begin, row, None)
     seconds = time.perf_counter() - begin
@@ -161,6 +162,7 @@ def _registered(folder: Path) -> tuple[tracking.MlflowClient, Expected]:
     client, expected = tracking.connect(f"sqlite:///{folder}/mlflow.db"), Expected()
     model = ModelConfig(id=MODEL, quantization="none", dtype="float32", device="cpu", max_length=128)
     write_ensemble(folder / "one", model)
+    _soften(folder / "one")
     shutil.copytree(folder / "one", folder / "two")
     description = json.loads((folder / "two" / "ensemble.json").read_text())
     description["weights"] = {**description["weights"], "mood": [0.0, 1.0], "pair": [1.0, 0.0]}
@@ -170,10 +172,18 @@ def _registered(folder: Path) -> tuple[tracking.MlflowClient, Expected]:
         made = register.register_ensemble(client, NAME, run_id, folder / name, adapters={}, metrics={})
         predictor = EnsemblePredictor.load(folder / name, model)
         expected[made.version] = [_alone(predictor, **row) for row in ASKED]
-    if any(abs(one - two) < 10 * TOLERANCE for one, two in zip(*expected.values(), strict=True)):
-        raise RuntimeError("the versions answer alike: no answer would tell which one gave it")
+    alike = [abs(one - two) < 10 * TOLERANCE for one, two in zip(*expected.values(), strict=True)]
+    if sum(alike) > len(ASKED) // 4:
+        raise RuntimeError("the versions answer alike: few answers would tell which one gave them")
     client.set_registered_model_alias(NAME, "champion", "1")
     return client, expected
+
+
+def _soften(folder: Path) -> None:
+    """Make the random adapters small enough for the base to be more than noise: else all probabilities are 0 or 1."""
+    for path in folder.glob("adapters/*/adapter_model.safetensors"):
+        tensors = {name: one * 0.1 if ".lora_B." in name else one for name, one in load_file(path).items()}
+        save_file(tensors, path, metadata={"format": "pt"})
 
 
 def _alone(predictor: EnsemblePredictor, dataset: str, **fields: str) -> float:
