@@ -135,6 +135,8 @@ def test_what_lies_outside_the_root_is_mounted_too(
     assert (tmp_path / "db").is_dir()
     (tmp_path / "ca.pem").touch()
     (tmp_path / "token").touch()
+    for name in FILES:
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))
     monkeypatch.setenv("AWS_CA_BUNDLE", "/no/such/file")
     secured = config.model_copy(update={"storage": StorageConfig(ca_bundle=str(tmp_path / "ca.pem"))})
