@@ -83,6 +83,8 @@ class Project:
             text=True,
             cwd=self.config.parent,
             env={**os.environ, **home, **more},
+            # A shell starts what it puts into the background deaf to Ctrl-C, and a child would inherit that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
 
     def loraloom(self, *arguments: str | Path, **more: str) -> subprocess.CompletedProcess[str]:
