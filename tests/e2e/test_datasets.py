@@ -90,7 +90,7 @@ def test_a_version_that_waits_for_a_person_is_told_to_the_webhook(
 ) -> None:
     assert [told["event"] for told in history.listener.received] == ["promotion_waits"] * 3
     for told, summary, version in zip(history.listener.received, (first, added, removed), "123", strict=True):
-        assert summary["promotion"]["decision"] == "waits"
+        assert summary["promotion"]["decision"] == "manual"
         assert (told["run_name"], told["details"]["version"]) == (summary["run_id"], version)
         assert told["details"]["reason"] == summary["promotion"]["reason"]
 
