@@ -17,6 +17,7 @@ import os
 import platform
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -58,6 +59,11 @@ class Artifact:
     def facts(self) -> dict[str, Any]:
         """What was found out while making it: counts, losses, costs."""
         return self.manifest["facts"]
+
+    @property
+    def seconds(self) -> float | None:
+        """How long making it took; None for artifacts of earlier versions. Not part of the content."""
+        return self.manifest.get("seconds")
 
 
 def canonical(value: Any) -> str:
@@ -180,7 +186,9 @@ def _describe(
     kind: str, inputs: Mapping[str, Any], write: Callable[[Path], Mapping[str, Any]], folder: Path
 ) -> dict[str, Any]:
     """Let ``write`` fill the folder; the manifest of what is in it then."""
+    started = time.monotonic()
     facts = dict(write(folder))
+    seconds = time.monotonic() - started
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     files = {
         path.relative_to(folder).as_posix(): {"sha256": file_digest(path), "size": path.stat().st_size}
@@ -195,6 +203,7 @@ def _describe(
         "files": files,
         "inputs": dict(inputs),
         "facts": facts,
+        "seconds": round(seconds, 3),
         "made_by": {
             "loraloom": __version__,
             "git_sha": git_sha(),

@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from components.adapters.distance import WEIGHTS
 from components.adapters.fit_adapter import fit_adapter
 from components.adapters.launch import train_in_processes
 from components.adapters.task import Task, collect
@@ -14,6 +13,7 @@ from components.adapters.train import inputs_of
 from components.artifacts import digest_of, publish
 from components.cluster_config import StepResources
 from components.config import ModelConfig, TrackingConfig, TrainingConfig
+from components.distance import WEIGHTS
 from components.inputs import read_datasets
 from components.language_model import attach_adapter, load_base, save_adapter
 from components.object_store import LocalStore
@@ -46,7 +46,7 @@ class AdapterTask:
         self.step = Step("train", self.config.model_dump_json(), "run", part="group-0")
         self.prepared = read_datasets(self.step, read_references(folder / "datasets"))
         self.theta = publish(self.store, "start", {}, self._write_start)
-        inputs = inputs_of(self.step, self.prepared, self.theta, NAMES)
+        inputs = inputs_of(self.step, self.prepared, self.theta, NAMES, self.config.seed)
         self.task = Task(
             self.config.model_dump_json(),
             "run",
@@ -54,6 +54,7 @@ class AdapterTask:
             NAMES,
             self.prepared.keys,
             self.theta.key,
+            self.config.seed,
             digest_of(inputs)[:32],
         )
         self.folder = folder
@@ -70,7 +71,7 @@ class AdapterTask:
         out = self.folder / "alone"
         out.mkdir()
         work = OnDemand(self.step)
-        facts = fit_adapter(self.step, work, self.prepared, NAMES, self.theta.folder, self.task.job, out)
+        facts = fit_adapter(self.step, work, self.prepared, self.theta.folder, self.task, out)
         return weights_of(out), facts
 
     def together(self, processes: int = 2) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

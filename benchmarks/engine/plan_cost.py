@@ -30,8 +30,8 @@ from components.object_store import LocalStore
 from components.partition.plan import choose_partition
 from components.prepared import PreparedDataset
 from components.sampling import feature_rows, sample_rows
+from components.subsets import choose_subsets
 from components.surrogate.affinity import affinity
-from components.surrogate.subsets import choose_subsets
 from components.tables import Features
 from components.training import Material, Recipe, fit
 

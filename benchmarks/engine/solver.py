@@ -20,7 +20,7 @@ from benchmarks.measure import Row, alternate
 from components.estimator import GroupEstimator
 from components.partition.exact import best_partitions, bit_masks
 from components.solver import PathSolver
-from components.surrogate.subsets import choose_subsets
+from components.subsets import choose_subsets
 from components.tables import Features, mean_squared_norms
 
 LAMBDAS = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)  # the pipeline's, in units of the mean squared norm

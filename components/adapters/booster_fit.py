@@ -1,22 +1,21 @@
 """Fit one booster: a step made from stored features (`linear`), or a short fine-tune (`trained`)."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from peft import PeftModel
 
 from components.adapters.boosting import dual_coefficients, margin_of, residuals
 from components.artifacts import Artifact
-from components.examples import Examples, collate, length_batches
+from components.examples import Examples
 from components.inputs import Prepared
-from components.language_model import Base, answer_logits, margins, save_adapter
+from components.language_model import save_adapter
 from components.on_demand import OnDemand
 from components.step import Step
 from components.tables import read_features
 from components.training import Material, Recipe, fit
+from components.weighted_step import step_along
 
 if TYPE_CHECKING:
     from components.adapters.boost import Group
@@ -55,29 +54,6 @@ def _linear(
     parts = np.split(coefficients, np.cumsum([len(rows) for rows in margin])[:-1])
     step_along(model, work.base, examples, parts, step.config.gradients.batch_tokens)
     return model, {"ridge": ridge, "flops": work.cost(model).training(*work.spent(examples))}
-
-
-def step_along(
-    model: PeftModel, base: Base, examples: Sequence[Examples], coefficients: Sequence[np.ndarray], batch_tokens: int
-) -> None:
-    """Move the adapter by ``sum_i a_i grad h_i``, the gradients taken where it stands.
-
-    Args:
-        examples: of several datasets.
-        coefficients: a, one array [M] a dataset.
-    """
-    model.eval()
-    model.zero_grad()
-    for part, weights in zip(examples, coefficients, strict=True):
-        for index in length_batches(part.ids, batch_tokens):
-            batch = collate([(part, int(i)) for i in index]).to(base.device)
-            h = margins(answer_logits(model, batch), batch.label)
-            (h * torch.from_numpy(weights[index]).to(h)).sum().backward()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.requires_grad and parameter.grad is not None:
-                parameter.add_(parameter.grad)
-    model.zero_grad()
 
 
 def _trained(

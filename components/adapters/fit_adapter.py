@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from components import parallel
+from components.adapters.task import Task
 from components.cluster_config import StepResources
 from components.inputs import Prepared
 from components.language_model import save_adapter
@@ -16,13 +17,12 @@ CURVE = "curve.json"
 
 
 def fit_adapter(
-    step: Step, work: OnDemand, prepared: Prepared, names: list[str], theta: Path, job: str, folder: Path
+    step: Step, work: OnDemand, prepared: Prepared, theta: Path, task: Task, folder: Path
 ) -> dict[str, Any]:
-    """Train on the datasets ``names``; the first process writes the adapter and its curve to ``folder``.
+    """Train on the task's datasets; the first process writes the adapter and its curve to ``folder``.
 
     Args:
         theta: PEFT folder to begin from.
-        job: names the checkpoints in the store.
 
     Returns:
         What was found out on the way: curve, FLOPs, tokens.
@@ -32,7 +32,7 @@ def fit_adapter(
         epochs=settings.epochs,
         learning_rate=settings.learning_rate,
         batch_size=settings.batch_size,
-        seed=step.config.seed,
+        seed=task.seed,
         warmup_ratio=settings.warmup_ratio,
         weight_decay=settings.weight_decay,
         size_exponent=settings.size_exponent,
@@ -42,18 +42,18 @@ def fit_adapter(
     # Sorted, so that the name of the group and the order of the config do not reach the weights.
     material = [
         Material(work.examples(prepared[name], "train"), work.examples(prepared[name], "validation"))
-        for name in sorted(names)
+        for name in sorted(task.datasets)
     ]
     model = work.trainable(theta)
     cost = work.cost(model)
     asked = step.config.resources.get("train", StepResources())
     shard_base = parallel.size() > 1 and asked.sharding == "fsdp"
-    fitted = fit(model, work.base, material, recipe, step.store, job, step.progress, shard_base=shard_base)
+    fitted = fit(model, work.base, material, recipe, step.store, task.job, step.progress, shard_base=shard_base)
     if parallel.rank() == 0:
         save_adapter(model, folder, work.base)
         (folder / CURVE).write_text(json.dumps(fitted.curve, indent=1))
     return {
-        "datasets": sorted(names),
+        "datasets": sorted(task.datasets),
         "curve": fitted.curve,
         "flops": cost.training(fitted.tokens, fitted.squared),
         "tokens": fitted.tokens,

@@ -28,6 +28,7 @@ class Task:
         datasets: names of those it is trained on.
         prepared: store keys of all datasets by name.
         start: store key of theta*.
+        seed: of the order of batches and of dropout.
         job: digest of what the adapter is made of; names checkpoints, results and the cluster's object.
     """
 
@@ -37,6 +38,7 @@ class Task:
     datasets: list[str]
     prepared: dict[str, str]
     start: str
+    seed: int
     job: str
 
     def dump(self) -> str:

@@ -32,15 +32,7 @@ def run(config: str, run_name: str, context: str, datasets: Path, start: Path, j
         prepared = read_datasets(step, read_references(datasets))
         theta = step.load(read_references(start), START)
         work = OnDemand(step)
-        inputs = inputs_of(step, prepared, theta, task["datasets"])
-        order = Task(config, run_name, task["name"], task["datasets"], prepared.keys, theta.key, digest_of(inputs)[:32])
-        trained = step.obtain(
-            f"adapter/{task['name']}",
-            "adapter",
-            inputs,
-            lambda folder: _train(step, work, prepared, theta, order, folder),
-        )
-        discard(step.store, order)
+        trained = obtain_adapter(step, config, work, prepared, theta, task["name"], task["datasets"], step.config.seed)
         step.facts = {"datasets": task["datasets"], "flops": trained.facts["flops"], "curve": trained.facts["curve"]}
         step.facts["mlflow"] = record_adapter(
             step,
@@ -56,27 +48,52 @@ def run(config: str, run_name: str, context: str, datasets: Path, start: Path, j
         step.pass_on(adapter)
 
 
-def inputs_of(step: Step, prepared: Prepared, theta: Artifact, names: list[str]) -> dict[str, Any]:
+def obtain_adapter(
+    step: Step,
+    config: str,
+    work: "OnDemand",
+    prepared: Prepared,
+    theta: Artifact,
+    name: str,
+    datasets: list[str],
+    seed: int,
+) -> Artifact:
+    """The adapter trained on ``datasets`` from theta*, from the store if it is there; passed on as ``adapter/<name>``.
+
+    Args:
+        config: as it came to the step.
+        work: with no adapter loaded yet.
+    """
+    inputs = inputs_of(step, prepared, theta, datasets, seed)
+    order = Task(config, step.run_name, name, datasets, prepared.keys, theta.key, seed, digest_of(inputs)[:32])
+    trained = step.obtain(
+        f"adapter/{name}", "adapter", inputs, lambda folder: _train(step, work, prepared, theta, order, folder)
+    )
+    discard(step.store, order)
+    return trained
+
+
+def inputs_of(step: Step, prepared: Prepared, theta: Artifact, names: list[str], seed: int) -> dict[str, Any]:
     """What an adapter is made of: the same inputs give the same adapter, whatever the group is called."""
     return {
         "model": model_inputs(step.config.model),
         "start": theta.digest,
         "datasets": {name: prepared.digests[name] for name in sorted(names)},
         "training": step.config.training.model_dump(),
-        "seed": step.config.seed,
+        "seed": seed,
     }
 
 
 def _train(
     step: Step, work: "OnDemand", prepared: Prepared, theta: Artifact, order: Task, folder: Path
 ) -> dict[str, Any]:
-    from components.adapters.distance import relative_distance
     from components.adapters.fit_adapter import fit_adapter
+    from components.distance import relative_distance
 
     if delivered(step.store, order) or _trained_elsewhere(step, order):
         facts = collect(step.store, order, folder)
     else:
-        facts = fit_adapter(step, work, prepared, order.datasets, theta.folder, order.job, folder)
+        facts = fit_adapter(step, work, prepared, theta.folder, order, folder)
     step.flops += facts["flops"]
     return {**facts, "distance": relative_distance(folder, theta.folder, work.base)}
 

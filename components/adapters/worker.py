@@ -31,7 +31,7 @@ def main() -> None:
         state = PartialState(cpu=on_cpu)  # joins the others: nccl and a GPU for each, or gloo
         prepared, theta = read_datasets(step, task.prepared), load(step.store, task.start)
         with tempfile.TemporaryDirectory(prefix="loraloom-adapter-") as folder:
-            facts = fit_adapter(step, OnDemand(step), prepared, task.datasets, theta.folder, task.job, Path(folder))
+            facts = fit_adapter(step, OnDemand(step), prepared, theta.folder, task, Path(folder))
             if parallel.rank() == 0:
                 deliver(step.store, task, Path(folder), facts)
         state.destroy_process_group()

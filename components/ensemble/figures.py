@@ -1,40 +1,21 @@
-"""The report's figures, drawn from the summary dictionary.
+"""The report's figures, drawn from the summary dictionary. Methods differ by marker as well as by colour."""
 
-Each figure comes as SVG (the report inlines it) and PNG (MLflow shows it). Text stays text in the SVG, and colours come
-from one palette, so that a page can replace them by its own variables: that is how the figures follow dark mode.
-Hues are those of Okabe and Ito (2008), told apart with every common colour blindness; methods differ by marker as well.
-"""
-
-import io
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap, Normalize, TwoSlopeNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from components.drawing import PALETTE, Image, canvas, canvas_of, drawn
+
 Summary = dict[str, Any]
 
-PALETTE = {
-    "ink": "#1f2733",
-    "muted": "#66707d",
-    "line": "#d5dae0",
-    "band": "#f4f6f8",
-    "paper": "#fffffe",
-    "base": "#9aa3ad",
-    "start": "#56b4e9",
-    "multitask": "#e69f00",
-    "per_dataset": "#009e73",
-    "group": "#cc79a7",
-    "ensemble": "#0072b2",
-}
 METHOD_LABELS = {
     "base": "base model",
     "start": "start (theta*)",
@@ -48,40 +29,9 @@ METRIC_LABELS = {"accuracy": "accuracy", "macro_f1": "macro-F1"}
 
 DIVERGING = LinearSegmentedColormap.from_list("affinity", ["#c4610a", "#f0b98a", "#f7f7f5", "#8fbfe0", "#00558c"])
 SEQUENTIAL = LinearSegmentedColormap.from_list("weights", ["#f7f9fb", "#bcd9ec", "#5fa5d2", "#00558c"])
-STYLE: Any = {
-    "font.family": "sans-serif",
-    "font.size": 9,
-    "text.color": PALETTE["ink"],
-    "text.parse_math": False,
-    "axes.edgecolor": PALETTE["line"],
-    "axes.labelcolor": PALETTE["muted"],
-    "axes.titlesize": 9.5,
-    "axes.titlelocation": "left",
-    "axes.axisbelow": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.color": PALETTE["line"],
-    "ytick.color": PALETTE["line"],
-    "xtick.labelcolor": PALETTE["ink"],
-    "ytick.labelcolor": PALETTE["ink"],
-    "grid.color": PALETTE["line"],
-    "grid.linewidth": 0.6,
-    "legend.frameon": False,
-    "svg.fonttype": "none",
-    "figure.facecolor": "none",
-    "axes.facecolor": "none",
-}
 BOX = "#10151c"  # round a group; not in the palette: the cells it lies on do not change with the page either
 MOST_LABELS = 60  # datasets beyond which a heatmap shows no names
 MOST_NUMBERS = 20  # datasets up to which its cells hold numbers
-
-
-@dataclass(frozen=True)
-class Image:
-    """One figure in both formats."""
-
-    svg: bytes
-    png: bytes
 
 
 def draw_figures(summary: Summary) -> dict[str, Image]:
@@ -96,8 +46,7 @@ def draw_figures(summary: Summary) -> dict[str, Image]:
     images = {}
     for name, (data, draw) in drawings.items():
         if data:
-            with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
-                images[name] = _render(draw(summary))
+            images[name] = drawn(name, partial(draw, summary))
     return images
 
 
@@ -108,7 +57,7 @@ def affinity_heatmap(summary: Summary) -> Figure:
     matrix = np.array(summary["affinity"]["matrix"], dtype=float)[np.ix_(order, order)]
     largest = np.nanmax(np.abs(matrix), initial=1e-9)
     size = 2.2 + 0.36 * min(len(names), 20)
-    figure, axes = _canvas(size + 0.9, size)
+    figure, axes = canvas(size + 0.9, size)
     _heatmap(axes, matrix, DIVERGING, TwoSlopeNorm(0, -largest, largest), "{:.1f}")
     _name_ticks(axes, [names[i] for i in order], [names[i] for i in order])
     axes.set_xlabel("together with")
@@ -126,7 +75,7 @@ def weight_heatmap(summary: Summary) -> Figure:
     names = weights["datasets"]
     order, _ = _by_group(names, groups)
     matrix = np.array(weights["matrix"], dtype=float)[order]
-    figure, axes = _canvas(2.9 + 0.62 * matrix.shape[1], 1.1 + 0.26 * min(len(names), MOST_LABELS))
+    figure, axes = canvas(2.9 + 0.62 * matrix.shape[1], 1.1 + 0.26 * min(len(names), MOST_LABELS))
     _heatmap(axes, matrix, SEQUENTIAL, Normalize(0, 1), "{:.2f}")
     _name_ticks(axes, [names[i] for i in order], weights["groups"])
     for row, i in enumerate(order):
@@ -146,7 +95,7 @@ def result_dots(summary: Summary) -> Figure:
     for name in grouped_names(list(summary["results"]), summary.get("groups") or []):
         one = {method: metrics[kinds[name]] for method, metrics in summary["results"][name].items()}
         rows.append((f"{name} (F1)" if kinds[name] == "macro_f1" else name, one))
-    figure, axes = _canvas(10.4, 1.0 + (0.088 * len(methods) + 0.06) * len(rows))
+    figure, axes = canvas(10.4, 1.0 + (0.088 * len(methods) + 0.06) * len(rows))
     for k in range(0, len(rows), 2):
         axes.axhspan(k - 0.5, k + 0.5, color=PALETTE["band"], linewidth=0, zorder=0)
     for m, method in enumerate(methods):
@@ -185,7 +134,7 @@ def training_curves(summary: Summary) -> Figure:
     curves = summary["curves"]
     columns = min(4, len(curves))
     lines = math.ceil(len(curves) / columns)
-    figure, panels = _canvas_of(2.45 * columns + 0.5, 1.55 * lines + 0.45, lines, columns)
+    figure, panels = canvas_of(2.45 * columns + 0.5, 1.55 * lines + 0.45, lines, columns)
     for k, (axes, (name, points)) in enumerate(zip(panels, curves.items(), strict=False)):
         epochs = [point["epoch"] for point in points]
         for key, colour, label in (("train_loss", "base", "training"), ("validation_loss", "ensemble", "validation")):
@@ -207,7 +156,7 @@ def training_curves(summary: Summary) -> Figure:
 def group_curve(summary: Summary) -> Figure:
     """Expected loss of the best partition into m groups, with standard errors; the chosen m is filled."""
     curve, chosen = summary["partition"]["curve"], len(summary.get("groups") or [])
-    figure, axes = _canvas(4.6, 2.7)
+    figure, axes = canvas(4.6, 2.7)
     m, loss, error = (np.array([point[key] for point in curve], float) for key in ("m", "loss", "standard_error"))
     colour = PALETTE["ensemble"]
     axes.errorbar(m, loss, error, color=colour, linewidth=1.4, elinewidth=1, capsize=2.5, marker="o", markersize=5,
@@ -276,22 +225,3 @@ def _colour_bar(figure: Figure, axes: Axes, label: str) -> None:
     bar.set_label(label)
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=0)
-
-
-def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
-    figure, panels = _canvas_of(width, height, 1, 1)
-    return figure, panels[0]
-
-
-def _canvas_of(width: float, height: float, lines: int, columns: int) -> tuple[Figure, list[Axes]]:
-    """A figure of ``width`` by ``height`` inches without pyplot, whose global state is no place for a server."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, list(figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).ravel())
-
-
-def _render(figure: Figure) -> Image:
-    svg, png = io.BytesIO(), io.BytesIO()
-    figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    figure.savefig(png, format="png", dpi=160, facecolor="#ffffff")
-    return Image(svg.getvalue(), png.getvalue())

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_softmax
 
+from components.intervals import Interval, interval
 from components.tables import Logits
 
 Array = NDArray[np.float64]
@@ -23,17 +24,7 @@ Metric = Literal["accuracy", "macro_f1", "cross_entropy", "ece"]
 
 METRICS: tuple[Metric, ...] = ("accuracy", "macro_f1", "cross_entropy", "ece")
 BINS = 15
-LEVEL = 0.95
 CHUNK = 100  # resamples held in memory at a time
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A value and its percentile bootstrap interval at ``LEVEL``."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -160,9 +151,3 @@ def _counts(rows: int, resamples: int, seed: int, stream: str) -> Iterator[Array
         size = min(CHUNK, resamples - start)
         drawn = rng.integers(rows, size=(size, rows)) + rows * np.arange(size)[:, None]
         yield np.bincount(drawn.ravel(), minlength=size * rows).reshape(size, rows).astype(np.float64)
-
-
-def interval(point: float, draws: Array) -> Interval:
-    """Percentile interval at ``LEVEL`` around ``point`` from bootstrap ``draws``."""
-    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(point, float(low), float(high))

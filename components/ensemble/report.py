@@ -7,20 +7,17 @@ Every text is escaped; the page forbids itself any network access.
 
 import json
 import math
-import re
 from collections.abc import Iterable
 from importlib.resources import files
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from jinja2 import ChainableUndefined, Environment
-from markupsafe import Markup
-
-from components.ensemble.figures import METHOD_LABELS, METRIC_LABELS, PALETTE, Image, draw_figures, grouped_names
+from components.drawing import Image
+from components.ensemble.figures import METHOD_LABELS, METRIC_LABELS, draw_figures, grouped_names
+from components.page import environment, inline_svg, points, style
 
 Summary = dict[str, Any]
 
-ABSENT = "\N{EN DASH}"  # what tables print for nothing
 OPTIONAL: dict[str, Any] = {
     "affinity": None,
     "against_champion": None,
@@ -56,9 +53,10 @@ def render_report(summary: Summary, figures: dict[str, Image] | None = None) -> 
     """
     images = draw_figures(summary) if figures is None else figures
     known = {**OPTIONAL, **{key: part for key, part in summary.items() if part is not None}}
-    template = _environment().from_string(files(__package__).joinpath("report.html.j2").read_text(encoding="utf-8"))
+    template = environment().from_string(files(__package__).joinpath("report.html.j2").read_text(encoding="utf-8"))
     return template.render(
         **known,
+        style=style(),
         figures={name: inline_svg(image.svg, name) for name, image in images.items()},
         headline=_headline(known),
         table=_table(known),
@@ -71,26 +69,6 @@ def render_report(summary: Summary, figures: dict[str, Image] | None = None) -> 
         tracking_uri=_without_password((known["mlflow"] or {}).get("tracking_uri")),
         settings_text=json.dumps(known["settings"], indent=2, ensure_ascii=False, default=str),
     )
-
-
-def inline_svg(svg: bytes, name: str) -> Markup:
-    """An SVG of ours ready to stand inside a page: the page's colours, no ids but those referred to, a label."""
-    text = svg.decode()
-    text = text[text.index("<svg") :]
-    used = set(re.findall(r'(?:url\(#|href="#)([^)"]+)', text))
-    text = re.sub(r' id="([^"]+)"', lambda found: found[0] if found[1] in used else "", text)
-    for colour, value in PALETTE.items():
-        text = text.replace(value, f"var(--{colour.replace('_', '-')}, {value})")
-    text = re.sub(r"(<svg[^>]*?) width=\"([\d.]+)pt\" height=\"[\d.]+pt\"", r'\1 style="width: \2pt"', text, count=1)
-    return Markup(text.replace("<svg ", f'<svg role="img" aria-label="figure: {name}" ', 1))  # noqa: S704, drawn by us
-
-
-def _environment() -> Environment:
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=ChainableUndefined)
-    environment.filters.update(
-        percent=percent, points=points, number=number, duration=duration, size=size, flops=flops, p_value=p_value
-    )
-    return environment
 
 
 def _headline(summary: Summary) -> dict[str, Any]:
@@ -164,67 +142,5 @@ def _without_password(uri: str | None) -> str | None:
     return urlunsplit(split._replace(netloc=split.netloc.rpartition("@")[2]))
 
 
-def _missing(value: object) -> bool:
-    """Whether there is no number to print: nothing, jinja2's undefined, or not finite."""
-    return not isinstance(value, int | float) or not math.isfinite(value)
-
-
-def percent(value: float | None, digits: int = 1) -> str:
-    """A share as a percentage without its sign: 0.7312 -> '73.1'."""
-    return ABSENT if value is None or _missing(value) else f"{100 * value:.{digits}f}"
-
-
-def points(value: float | None, sign: bool = True) -> str:
-    """A difference of shares in percentage points: 0.0124 -> '+1.2'."""
-    return ABSENT if value is None or _missing(value) else _minus(f"{100 * value:{'+' * sign}.1f}")
-
-
-def number(value: float | None, digits: int = 3) -> str:
-    """A plain number with fixed digits."""
-    return ABSENT if value is None or _missing(value) else _minus(f"{value:.{digits}f}")
-
-
 def _plural(count: int, noun: str) -> str:
     return f"{count} {noun}{'s' * (count != 1)}"
-
-
-def _minus(text: str) -> str:
-    return text.replace("-", "\N{MINUS SIGN}")
-
-
-def duration(seconds: float | None) -> str:
-    """Seconds for people: '0.8 s', '48 s', '6 min 50 s', '2 h 05 min'."""
-    if seconds is None or _missing(seconds):
-        return ABSENT
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
-def size(value: float | None) -> str:
-    """Bytes in GB (10^9), or MB below one; nothing measured is a dash."""
-    if not value or _missing(value):
-        return ABSENT
-    return f"{value / 1e9:.1f} GB" if value >= 1e9 else f"{value / 1e6:.0f} MB"
-
-
-def flops(value: float | None) -> str:
-    """Floating-point operations: 8.0e16 -> '80.0 PFLOP'."""
-    if not value or _missing(value):
-        return ABSENT
-    for prefix, unit in (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6)):
-        if value >= unit:
-            return f"{value / unit:.1f} {prefix}FLOP"
-    return f"{value:.0f} FLOP"
-
-
-def p_value(value: float | None) -> str:
-    """'p = 0.012', or 'p < 0.001'."""
-    if value is None or _missing(value):
-        return ABSENT
-    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"

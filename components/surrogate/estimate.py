@@ -9,8 +9,8 @@ from safetensors.numpy import save_file
 from components.artifacts import Artifact
 from components.inputs import features_of, read_split
 from components.step import Step, read_references
+from components.subsets import choose_subsets
 from components.surrogate.affinity import affinity
-from components.surrogate.subsets import choose_subsets
 
 TABLE = "estimates.safetensors"
 

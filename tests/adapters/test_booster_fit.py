@@ -8,7 +8,7 @@ import torch
 from peft import PeftModel
 
 from components.adapters.boost import Group
-from components.adapters.booster_fit import fit_booster, step_along
+from components.adapters.booster_fit import fit_booster
 from components.artifacts import Artifact, publish
 from components.config import BoostingConfig, GradientsConfig, ModelConfig, TrainingConfig
 from components.examples import Examples, collate, tokenize
@@ -29,6 +29,7 @@ from components.object_store import LocalStore
 from components.on_demand import OnDemand
 from components.step import Step, read_references
 from components.tables import Logits, row_losses, write_features
+from components.weighted_step import step_along
 from tests.tiny_ensemble import write_base
 from tests.tiny_training import LORA, publish_datasets, tiny_config, toy_dataset, toy_examples
 

@@ -37,7 +37,9 @@ SETTINGS: dict[str, Any] = {
         }
     },
 }
-TASK = Task("{}", "3f0c/ab", "group-0", ["mood"], {"mood": "dataset/1"}, "start/1", "0123456789abcdef0123456789abcdef")
+TASK = Task(
+    "{}", "3f0c/ab", "group-0", ["mood"], {"mood": "dataset/1"}, "start/1", 0, "0123456789abcdef0123456789abcdef"
+)
 
 
 def manifest(**train: Any) -> dict[str, Any]:

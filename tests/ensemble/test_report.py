@@ -215,29 +215,3 @@ def test_costs_are_added_by_step_and_memory_is_the_largest():
     assert (rows["train"]["peak_memory_bytes"], rows["train"]["count"]) == (9.9e9, len(GROUPS) + 1)
     assert rows["train"]["flops"] == pytest.approx(5 * 1.62e16 + 8e16)
     assert (rows["extract"]["reused"], rows["prepare"]["parts"]) == (1, [])
-
-
-@pytest.mark.parametrize(
-    ("made", "expected"),
-    [
-        (report.percent(0.7312), "73.1"),
-        (report.percent(None), report.ABSENT),
-        (report.points(0.0124), "+1.2"),
-        (report.points(-0.0124), "\N{MINUS SIGN}1.2"),
-        (report.number(float("nan")), report.ABSENT),
-        (report.number(-0.12345, 4), "\N{MINUS SIGN}0.1235"),
-        (report.duration(0.84), "0.8 s"),
-        (report.duration(59.7), "1 min 00 s"),
-        (report.duration(410), "6 min 50 s"),
-        (report.duration(3599.6), "1 h 00 min"),
-        (report.size(9.81e9), "9.8 GB"),
-        (report.size(6.1e8), "610 MB"),
-        (report.size(0), report.ABSENT),
-        (report.flops(8.62e16), "86.2 PFLOP"),
-        (report.flops(12), "12 FLOP"),
-        (report.p_value(0.0009), "p < 0.001"),
-        (report.p_value(0.0314), "p = 0.031"),
-    ],
-)
-def test_numbers_for_people(made, expected):
-    assert made == expected

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from components.errors import UserError
+from components.subsets import choose_subsets
 from components.surrogate.affinity import affinity
-from components.surrogate.subsets import choose_subsets
 
 NAMES = ["a", "b", "c", "d", "e"]
 

@@ -6,8 +6,8 @@ from bitsandbytes.functional import dequantize_4bit
 from bitsandbytes.nn import Linear4bit
 from peft import PeftModel
 
-from components.adapters.distance import relative_distance
 from components.config import ModelConfig
+from components.distance import relative_distance
 from components.language_model import Base, load_adapters, load_base, save_adapter
 from tests.conftest import adapted, nf4, perturb, plain
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from components.errors import UserError
-from components.surrogate.subsets import choose_subsets
+from components.subsets import choose_subsets
 
 
 def pair_counts(subsets: np.ndarray) -> np.ndarray:

@@ -37,7 +37,7 @@ def choose_subsets(
     """
     if n <= exhaustive_up_to:
         return (np.arange(1, 2**n)[:, None] >> np.arange(n) & 1).astype(bool)
-    size = min(n, max(2, round(size_share * n)))
+    size = subset_size(n, size_share)
     possible = comb(n - 2, size - 2)
     if possible < pair_coverage:
         raise UserError(
@@ -45,7 +45,7 @@ def choose_subsets(
             f"but surrogate.pair_coverage asks for {pair_coverage}",
             remedy="change surrogate.subset_size, or lower surrogate.pair_coverage",
         )
-    sampled = _sample(n, size, count, pair_coverage, np.random.default_rng(seed))
+    sampled = balanced_subsets(n, size, count, pair_coverage, np.random.default_rng(seed))
     if len(sampled) > count:
         log.warning(
             "estimating %d subsets, not surrogate.subsets = %d: every pair of %d datasets %d times takes so many of %d",
@@ -56,8 +56,16 @@ def choose_subsets(
     return np.concatenate([sampled, np.eye(n, dtype=bool), np.ones((1, n), dtype=bool)])
 
 
-def _sample(n: int, size: int, count: int, pair_coverage: int, rng: np.random.Generator) -> np.ndarray:
-    """At least ``count`` distinct subsets (fewer only where no more exist), each around a least-covered pair."""
+def subset_size(n: int, share: float) -> int:
+    """Datasets in a sampled subset: a share of ``n``, at least two where there are two."""
+    return min(n, max(2, round(share * n)))
+
+
+def balanced_subsets(n: int, size: int, count: int, pair_coverage: int, rng: np.random.Generator) -> np.ndarray:
+    """At least ``count`` distinct subsets of ``size >= 2`` datasets, each around a least-covered pair, bool [K, n].
+
+    Fewer only where no more exist; more where each pair is to be in ``pair_coverage`` of them.
+    """
     coverage = np.zeros((n, n), np.int64)
     first, second = np.triu_indices(n, k=1)
     exist = comb(n, size)
