@@ -188,6 +188,29 @@ class AlertsConfig(Section):
         return value
 
 
+class ValidationConfig(Section):
+    """What `loraloom validate` fine-tunes for real to see what the estimates are worth."""
+
+    subsets: Positive = Field(24, description="Random subsets, as large as those that are estimated.")
+    pairs: int = Field(8, ge=0, description="Random pairs.")
+    partitions: int = Field(2, ge=0, description="Random partitions of the chosen one's shape.")
+    seeds: int = Field(3, ge=2, description="Fine-tunes of each subset: what they differ by is noise.")
+    distances: list[Annotated[float, Field(gt=0)]] = Field(
+        [0.0005, 0.001, 0.002, 0.005, 0.01],
+        min_length=1,
+        description="Relative distances from theta* at which the first-order error is measured.",
+    )
+    bootstrap: Positive = Field(1000, description="Resamples of the subsets behind intervals.")
+
+
+class SelectionConfig(Section):
+    """What `loraloom select` looks at. The command's options set it."""
+
+    target: Name | None = Field(None, description="The dataset that others are chosen for.")
+    subsets: Positive = Field(200, description="Random subsets behind the scores.")
+    seeds: Positive = Field(3, description="Fine-tunes of each set with --validate.")
+
+
 class TrackingConfig(Section):
     """Where MLflow is. null: a sqlite file and a folder beside the run."""
 
@@ -225,6 +248,8 @@ class RunConfig(Section):
     drift: DriftConfig = DriftConfig()
     alerts: AlertsConfig = AlertsConfig()
     serving: ServingConfig = ServingConfig()
+    validation: ValidationConfig = ValidationConfig()
+    selection: SelectionConfig = SelectionConfig()
     tracking: TrackingConfig = TrackingConfig()
     storage: StorageConfig = StorageConfig()
     images: ImagesConfig = ImagesConfig()
@@ -241,6 +266,9 @@ class RunConfig(Section):
         groups = self.partition.groups
         if groups != "auto" and groups > len(names):
             raise ValueError(f"partition.groups is {groups}, but there are only {len(names)} datasets")
+        target = self.selection.target
+        if target is not None and target not in names:
+            raise ValueError(f"selection.target is {target}, which is no dataset; there are {', '.join(names)}")
         for step, asked in self.resources.items():
             if step != "train" and (asked.nodes > 1 or asked.sharding != "ddp"):
                 raise ValueError(f"resources.{step}: only train runs in several processes (nodes, sharding)")

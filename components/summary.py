@@ -17,7 +17,8 @@ from components.step import read_records
 
 ORDER = (
     "open_run", "prepare", "changes", "warm_start", "extract", "estimate", "partition",
-    "train", "boost", "weigh", "servable", "evaluate", "register", "promote", "close_run",
+    "train", "boost", "weigh", "servable", "evaluate", "register", "promote",
+    "linearity", "sample", "select", "fine_tune", "judge", "confirm", "close_run",
 )  # fmt: skip
 
 
@@ -59,6 +60,8 @@ def assemble(store: ObjectStore, run_name: str, config: RunConfig) -> dict[str, 
         elif record["step"] == "register":
             summary["mlflow"]["ensemble_version"] = record["facts"]["version"]
             summary["mlflow"]["ensemble_changed"] = record["facts"]["changed"]
+        elif record["step"] in ("judge", "select", "confirm"):
+            summary |= record["facts"]
         elif record["step"] == "promote":
             summary["promotion"] = record["facts"]
     return summary

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from components import __version__
-from pipelines.commands import after, before, cluster, registry, running, scoring, serving, store
+from pipelines.commands import after, before, cluster, registry, running, scoring, serving, store, trust
 
 app = typer.Typer(
     name="loraloom",
@@ -19,6 +19,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 2 something for you to put right, 1 a crash, 130 stopped.",
 )
 START, LOCAL, RESULTS, CLUSTER = "Start", "Run on this machine", "Look at results", "Run on a cluster"
+TRUST = "Ask and check the estimates"
 SERVES, USE = "Decide who serves", "Use the ensemble"
 
 app.command(rich_help_panel=START)(before.init)
@@ -27,6 +28,8 @@ app.command(rich_help_panel=START)(before.schema)
 app.command(rich_help_panel=START)(running.demo)
 app.command(rich_help_panel=LOCAL)(running.plan)
 app.command(rich_help_panel=LOCAL)(running.run)
+app.command(rich_help_panel=TRUST)(trust.validate)
+app.command(rich_help_panel=TRUST)(trust.select)
 app.command(rich_help_panel=RESULTS)(after.report)
 app.command(rich_help_panel=RESULTS)(after.ui)
 app.command(rich_help_panel=RESULTS)(after.lineage)

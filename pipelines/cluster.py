@@ -26,6 +26,7 @@ from components.errors import UserError, writable
 from pipelines.ensemble import ensemble_pipeline
 from pipelines.pods import equip, pod, retry_policy
 
+ALIKE = {"fine_tune": "train", "linearity": "extract"}  # steps that ask of their pods what another asks
 GPU_STEPS = ("warm_start", "extract", "train", "boost", "servable", "score")  # the ones whose image brings CUDA along
 
 
@@ -109,7 +110,8 @@ def _step(container: dict[str, Any]) -> str:
 
 
 def _asked(config: RunConfig, step: str) -> StepResources:
-    return {str(name): resources for name, resources in config.resources.items()}.get(step, StepResources())
+    named = {str(name): resources for name, resources in config.resources.items()}
+    return named.get(ALIKE.get(step, step), StepResources())
 
 
 def _dags(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:

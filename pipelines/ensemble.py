@@ -72,7 +72,7 @@ def boost_all(
     return dsl.Collected(task.outputs["boosters"])
 
 
-def _open(run: dict[str, str]) -> tuple[dsl.PipelineTask, dsl.PipelineTask]:
+def open_and_prepare(run: dict[str, str]) -> tuple[dsl.PipelineTask, dsl.PipelineTask]:
     """The tasks that everything begins with: the tracked run, and the datasets."""
     opened, prepared = open_run(**run), prepare(**run)
     for task in (opened, prepared):
@@ -80,24 +80,37 @@ def _open(run: dict[str, str]) -> tuple[dsl.PipelineTask, dsl.PipelineTask]:
     return opened, prepared
 
 
-def _plan(run: dict[str, str], opened: dsl.PipelineTask, prepared: dsl.PipelineTask) -> tuple[dsl.PipelineTask, ...]:
-    """From the datasets to the partition."""
+def understand(
+    run: dict[str, str], opened: dsl.PipelineTask, prepared: dsl.PipelineTask
+) -> tuple[dsl.PipelineTask, dsl.PipelineTask]:
+    """The start, and the features of every dataset there."""
     datasets = prepared.outputs["datasets"]
     start = warm_start(**run, context=opened.output, datasets=datasets)
     features = extract_all(**run, shards=prepared.outputs["Output"], datasets=datasets, start=start.outputs["start"])
+    for task in (start, features):
+        task.set_caching_options(False)
+    return start, features
+
+
+def plan_steps(
+    run: dict[str, str], opened: dsl.PipelineTask, prepared: dsl.PipelineTask
+) -> tuple[dsl.PipelineTask, ...]:
+    """From the datasets to the partition: start, features, estimates, partition."""
+    datasets = prepared.outputs["datasets"]
+    start, features = understand(run, opened, prepared)
     estimates = estimate(**run, datasets=datasets, features=features.output)
     planned = partition(
         **run, context=opened.output, datasets=datasets, features=features.output,
         estimates=estimates.outputs["estimates"],
     )  # fmt: skip
-    for task in (start, features, estimates, planned):
+    for task in (estimates, planned):
         task.set_caching_options(False)
     return start, features, estimates, planned
 
 
 def _ensemble(run: dict[str, str], opened: dsl.PipelineTask, prepared: dsl.PipelineTask) -> None:
     """From the datasets to the verdict."""
-    start, features, estimates, planned = _plan(run, opened, prepared)
+    start, features, estimates, planned = plan_steps(run, opened, prepared)
     tracked = {**run, "context": opened.output}
     rows, theta, groups = prepared.outputs["datasets"], start.outputs["start"], planned.outputs["groups"]
     trained = train_all(**tracked, jobs=planned.outputs["jobs"], datasets=rows, start=theta)
@@ -128,7 +141,7 @@ def plan_pipeline(config: str, run_name: str) -> None:
     closed = close_run(**run, last="partition")
     closed.set_caching_options(False)
     with dsl.ExitHandler(closed):
-        _plan(run, *_open(run))
+        plan_steps(run, *open_and_prepare(run))
 
 
 @dsl.pipeline(name="loraloom", description="From many datasets to a registered ensemble of QLoRA adapters.")
@@ -138,7 +151,7 @@ def ensemble_pipeline(config: str, run_name: str) -> None:
     closed = close_run(**run, last="promote")
     closed.set_caching_options(False)
     with dsl.ExitHandler(closed):
-        opened, prepared = _open(run)
+        opened, prepared = open_and_prepare(run)
         changed = changes(**run, context=opened.output, datasets=prepared.outputs["datasets"])
         changed.set_caching_options(False)
         with dsl.If(changed.output == "yes", name="changed"):

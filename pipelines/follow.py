@@ -10,14 +10,15 @@ from datetime import UTC, datetime
 from time import sleep
 from typing import Any, get_args
 
-from components.config import Step
+from components.cluster_config import Step
 from components.errors import UserError
+from components.summary import ORDER
 from pipelines.invocation import typed
 from pipelines.kfp_api import Api, Unanswered
 from pipelines.progress import Event, View
 
-STEPS = tuple(get_args(Step))
-FANNED_OUT = ("extract", "train", "boost", "score")
+STEPS = {*get_args(Step), *ORDER}
+FANNED_OUT = ("extract", "train", "boost", "fine_tune", "score")
 ENDED = ("SUCCEEDED", "FAILED", "SKIPPED", "CANCELED")
 SECONDS_BETWEEN_LOOKS = 5.0
 LOST_LOOKS = 12  # in a row, each with retries of its own; then somebody should know

@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,9 +28,9 @@ from components.config_transport import pack
 from components.errors import UserError, writable
 from components.object_store import open_store
 from components.step import read_records
+from pipelines.catalogue import PIPELINES, Until, graph_of
 from pipelines.progress import Event, Tail, open_view
 
-PIPELINES = {"partition": "pipelines.ensemble:plan_pipeline", "promote": "pipelines.ensemble:ensemble_pipeline"}
 Runner = Literal["subprocess", "docker"]
 TASKS_AT_ONCE = 2  # kfp's local runner never runs more
 GPUS = Path("/proc/driver/nvidia/gpus")  # a look that does not import torch
@@ -62,14 +61,15 @@ def run_local(
     config: RunConfig,
     root: Path,
     *,
-    until: Literal["partition", "promote"] = "promote",
+    until: Until = "promote",
     runner: Runner = "subprocess",
     debug: bool = False,
 ) -> dict[str, Any]:
-    """Run the pipeline to its end, or up to the partition, and collect the summary.
+    """Run a pipeline to its end and collect the summary.
 
     Args:
         root: the folder that takes everything; made if need be.
+        until: the step that the pipeline ends with; ``promote`` is the whole of it.
         runner: whether a step is a process, or a container with one of loraloom's images.
         debug: also copy the raw log to stderr as it grows.
 
@@ -104,8 +104,7 @@ def _as_steps_see_it(config: RunConfig, root: Path, pipeline: str, runner: Runne
         return
     from pipelines.docker_runner import containers
 
-    module, _, attribute = pipeline.partition(":")
-    executors = getattr(import_module(module), attribute).pipeline_spec.deployment_spec["executors"]
+    executors = graph_of(pipeline).pipeline_spec.deployment_spec["executors"]
     images = {executor["container"]["image"] for executor in executors.values()}
     with containers(config, root, images) as staged:
         yield staged

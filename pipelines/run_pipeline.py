@@ -6,9 +6,10 @@ KFP's cache stays off: its key knows neither code nor artifact content. Reuse is
 
 import json
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from pipelines.catalogue import graph_of
 
 if TYPE_CHECKING:
     from kfp import local
@@ -19,8 +20,7 @@ def main(job_file: Path) -> None:
     from kfp import local
 
     job = json.loads(job_file.read_text(encoding="utf-8"))
-    module, _, attribute = job["pipeline"].partition(":")
-    pipeline = getattr(import_module(module), attribute)
+    pipeline = graph_of(job["pipeline"])
     local.init(_runner(job), pipeline_root=job["pipeline_root"], enable_caching=False)
     try:
         pipeline(config=job["config"], run_name=job["run_name"])

@@ -17,6 +17,7 @@ from components import __version__
 from components.config import RunConfig
 from components.errors import UserError
 from components.object_store import open_store
+from pipelines.catalogue import PIPELINES, Until, graph_of
 from pipelines.cluster import check_cluster, compile_pipeline
 from pipelines.kfp_api import Api, called, once
 from pipelines.scoring import compile_scoring
@@ -35,8 +36,11 @@ class Version:
     name: str
 
 
-def submit(api: Api, config: RunConfig) -> tuple[Any, bool]:
+def submit(api: Api, config: RunConfig, until: Until = "promote") -> tuple[Any, bool]:
     """Create a run of ``config``; or find the one that is at work on the very same.
+
+    Args:
+        until: which pipeline, by the step that it ends with.
 
     Returns:
         KFP's run, and whether it is new.
@@ -44,7 +48,7 @@ def submit(api: Api, config: RunConfig) -> tuple[Any, bool]:
     Raises:
         UserError: the config cannot work on a cluster, a source is missing, or the API fails.
     """
-    return _run(api, config, upload(api, config), config.name)
+    return _run(api, config, upload(api, config, until), config.name)
 
 
 def submit_scoring(api: Api, config: RunConfig, job: Mapping[str, str], shards: int) -> tuple[Any, bool]:
@@ -107,11 +111,13 @@ def experiment_id(api: Api, config: RunConfig) -> str:
             raise UserError(f"{error}", remedy="set cluster.namespace, or another cluster.experiment") from error
 
 
-def upload(api: Api, config: RunConfig) -> Version:
+def upload(api: Api, config: RunConfig, until: Until = "promote") -> Version:
     """Stage what is local, compile, and make sure that Kubeflow Pipelines has this version."""
     check_cluster(config)  # before gigabytes are on their way
     staged = stage(config, open_store(config.storage, Path()))
-    return _keep_version(api, config.name, lambda package: compile_pipeline(staged, package))
+    return _keep_version(
+        api, config.name, lambda package: compile_pipeline(staged, package, graph_of(PIPELINES[until]))
+    )
 
 
 def _keep_version(api: Api, pipeline: str, compile_to: Callable[[Path], None]) -> Version:

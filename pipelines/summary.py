@@ -1,6 +1,7 @@
 """``summary.json`` and ``report.html`` of a run that has ended, in its root folder.
 
-A plan writes ``plan.json`` and ``plan.html`` instead, so that it never hides the last finished run.
+A plan writes ``plan.json`` and ``plan.html`` instead, a validation or selection files of its own name, so that none of
+them hides the last finished run.
 """
 
 import json
@@ -30,9 +31,18 @@ def collect(config: RunConfig, root: Path, run_name: str) -> dict[str, Any]:
 
 
 def _write(root: Path, summary: dict[str, Any]) -> None:
-    data, page = ("summary.json", "report.html") if "results" in summary else ("plan.json", "plan.html")
-    (root / data).write_text(json.dumps(summary, indent=1))
-    (root / page).write_text(render_report(summary))
+    if "validation" in summary:
+        from components.validation.report import render
+
+        names, page = ("validation.json", "validation.html"), render(summary)
+    elif "selection" in summary:
+        (root / "selection.json").write_text(json.dumps(summary, indent=1))
+        return
+    else:
+        names = ("summary.json", "report.html") if "results" in summary else ("plan.json", "plan.html")
+        page = render_report(summary)
+    (root / names[0]).write_text(json.dumps(summary, indent=1))
+    (root / names[1]).write_text(page)
 
 
 def _version_in(root: Path) -> str | None:

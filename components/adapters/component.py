@@ -1,4 +1,4 @@
-"""The KFP components of `train` and `boost`."""
+"""The KFP components of `train`, `fine_tune` and `boost`."""
 
 from typing import List  # kfp reads annotations of its own
 
@@ -23,6 +23,23 @@ def train(
     from components.adapters.train import run
 
     run(config, run_name, context, Path(datasets.path), Path(start.path), job, Path(adapter.path))
+
+
+@dsl.component(base_image=WORKER, packages_to_install=[], install_kfp_package=False)
+def fine_tune(
+    config: str,
+    run_name: str,
+    job: str,
+    datasets: dsl.Input[dsl.Dataset],
+    start: dsl.Input[dsl.Model],
+    trials: dsl.Output[dsl.Artifact],
+) -> None:
+    """Fine-tune on one subset, once a seed, only to see what it reaches."""
+    from pathlib import Path
+
+    from components.adapters.fine_tune import run
+
+    run(config, run_name, Path(datasets.path), Path(start.path), job, Path(trials.path))
 
 
 @dsl.component(base_image=WORKER, packages_to_install=[], install_kfp_package=False)

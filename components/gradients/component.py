@@ -1,4 +1,6 @@
-"""The KFP components of `warm_start` and `extract`."""
+"""The KFP components of `warm_start`, `extract` and `linearity`."""
+
+from typing import List  # kfp reads annotations of its own
 
 from kfp import dsl
 
@@ -32,3 +34,22 @@ def extract(
     from components.gradients.extract import run
 
     run(config, run_name, Path(datasets.path), Path(start.path), shard, Path(features.path))
+
+
+@dsl.component(base_image=WORKER, packages_to_install=[], install_kfp_package=False)
+def linearity(
+    config: str,
+    run_name: str,
+    datasets: dsl.Input[dsl.Dataset],
+    start: dsl.Input[dsl.Model],
+    features: dsl.Input[List[dsl.Artifact]],
+    groups: dsl.Input[dsl.Artifact],
+    linear: dsl.Output[dsl.Artifact],
+) -> None:
+    """How far from theta* the first-order model holds."""
+    from pathlib import Path
+
+    from components.gradients.linearity import run
+
+    parts = [Path(part.path) for part in features]
+    run(config, run_name, Path(datasets.path), Path(start.path), parts, Path(groups.path), Path(linear.path))

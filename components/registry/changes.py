@@ -21,6 +21,7 @@ TAG = "made_from"  # of a version: digest of all that the run which made or met 
 # Where a run works and whom it tells changes nothing in what it makes; datasets and model go in by content.
 ELSEWHERE = {
     "name", "tracking", "storage", "images", "resources", "cluster", "schedule", "drift", "alerts", "datasets", "model",
+    "validation", "selection",
 }  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from rich.text import Text
 from components.config import RunConfig
 from components.config_file import read_config
 from components.errors import UserError
+from pipelines.catalogue import PIPELINES, Until, graph_of
 from pipelines.commands.common import ConfigOption, DebugOption, reported
 from pipelines.invocation import typed
 
@@ -18,12 +19,16 @@ if TYPE_CHECKING:
     from pipelines.kfp_api import Api
 
 NoWaitOption = Annotated[bool, typer.Option("--no-wait", help="Do not follow the run; it goes on either way.")]
+UntilOption = Annotated[
+    Until, typer.Option(help="Which pipeline, by its last step; judge is that of `validate`, confirm that of `select`.")
+]
 RUNS_SHOWN = 10
 
 
 def compile_(
     config_file: ConfigOption = Path("config.yaml"),
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")] = Path("pipeline.yaml"),
+    until: UntilOption = "promote",
     debug: DebugOption = False,
 ) -> None:
     """Write the pipeline as IR YAML for Kubeflow Pipelines, with the images and resources of the config.
@@ -34,14 +39,17 @@ def compile_(
         config = read_config(config_file)
         from pipelines.cluster import compile_pipeline
 
-        compile_pipeline(config, output)
+        compile_pipeline(config, output, graph_of(PIPELINES[until]))
         typer.echo(
             f"wrote {output}\n-> upload it to Kubeflow Pipelines, or let {typed('submit', '-c', config_file)} do it"
         )
 
 
 def submit(
-    config_file: ConfigOption = Path("config.yaml"), no_wait: NoWaitOption = False, debug: DebugOption = False
+    config_file: ConfigOption = Path("config.yaml"),
+    until: UntilOption = "promote",
+    no_wait: NoWaitOption = False,
+    debug: DebugOption = False,
 ) -> None:
     """Run the pipeline on the cluster: local sources go into the store first. Follows the run to its end.
 
@@ -51,7 +59,7 @@ def submit(
         config, api = connected(config_file)
         from pipelines.submit import submit
 
-        follow_to_the_end(api, *submit(api, config), config_file, no_wait)
+        follow_to_the_end(api, *submit(api, config, until), config_file, no_wait)
 
 
 def follow_to_the_end(api: "Api", run: Any, new: bool, config_file: Path, no_wait: bool) -> None:

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from components.config import RunConfig
 from components.config_transport import unpack
 from components.errors import UserError
+from pipelines.catalogue import PIPELINES, graph_of
 from pipelines.cli import app
 from pipelines.cluster import compile_pipeline
 from pipelines.ensemble import ensemble_pipeline
@@ -247,3 +248,15 @@ def test_a_certificate_of_this_machine_does_not_travel_and_the_pods_one_is_named
         for pod in pods(platform).values():
             (volume,) = pod["configMapAsVolume"]
             assert (volume["configMapName"], volume["mountPath"]) == ("authorities", "/etc/loraloom/certificates")
+
+
+def test_a_validation_has_its_pods_too(tmp_path: Path) -> None:
+    compile_pipeline(RunConfig.model_validate(SETTINGS), tmp_path / "pipeline.yaml", graph_of(PIPELINES["judge"]))
+    spec, platform = yaml.safe_load_all((tmp_path / "pipeline.yaml").read_text())
+    assert spec["pipelineInfo"]["name"] == "loraloom-validation"
+    found = containers(spec)
+    assert found["fine-tune"]["image"].endswith("worker:abc123") and found["judge"]["image"].endswith("cpu:abc123")
+    # It trains adapters, so it asks for what training asks for.
+    assert found["fine-tune"]["resources"]["accelerator"] == {"resourceType": "nvidia.com/gpu", "resourceCount": "2"}
+    assert tasks(spec)["fine-tune"]["retryPolicy"]["maxRetryCount"] == 3
+    assert set(pods(platform)) == set(found)

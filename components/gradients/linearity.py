@@ -1,0 +1,159 @@
+"""The step `linearity`: how far from theta* the first-order model holds, measured on the very model; and embeddings.
+
+For the chosen groups and for all datasets together the surrogate is solved as `estimate` does, its solution is turned
+into the step in the adapter's weights that it stands for, ``a_i = sigmoid(-(h*_i + g_i . w)) / (lambda |S| M)`` at the
+optimum, and validation rows are looked at on the way. The datasets' mean embeddings are kept for a comparison that
+knows nothing of gradients.
+"""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from safetensors.numpy import save_file
+from scipy.special import expit
+
+from components.artifacts import Artifact
+from components.inputs import START, Prepared, features_of, outputs_digest, read_datasets
+from components.sampling import sample_rows
+from components.step import Step, read_references
+from components.tables import Features, read_features
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+    from components.examples import Examples
+    from components.on_demand import OnDemand
+
+EMBEDDINGS = "embeddings.safetensors"
+MOST_SUBSETS = 6  # the largest groups, and all datasets
+ROWS = 64  # validation rows a dataset that margins are compared on, training rows that embeddings are means of
+
+
+def run(
+    config: str, run_name: str, datasets: Path, start: Path, features: list[Path], partition: Path, linearity: Path
+) -> None:
+    """Measure the first-order error; pass on ``linearity``: errors by subset and distance, mean embeddings."""
+    from components.on_demand import OnDemand
+
+    with Step("linearity", config, run_name) as step:
+        prepared = read_datasets(step, read_references(datasets))
+        theta = step.load(read_references(start), START)
+        found = features_of(step, read_references(features), prepared.names)
+        groups: list[list[str]] = step.load(read_references(partition), "partition").facts["groups"]
+        every = sorted(groups, key=len, reverse=True)[: MOST_SUBSETS - 1]
+        subsets = every + [prepared.names] * (prepared.names not in every)
+        inputs = {
+            "outputs": outputs_digest(step, theta.digest),
+            "features": {name: artifact.digest for name, artifact in found.items()},
+            "order": prepared.names,
+            "subsets": subsets,
+            "lambdas": step.config.surrogate.lambdas,
+            "distances": step.config.validation.distances,
+            "seed": step.config.seed,
+        }
+        step.obtain(
+            "linearity",
+            "linearity",
+            inputs,
+            lambda folder: _write(step, OnDemand(step), prepared, theta, found, subsets, folder),
+        )
+        step.pass_on(linearity)
+
+
+def _write(
+    step: Step,
+    work: "OnDemand",
+    prepared: Prepared,
+    theta: Artifact,
+    found: dict[str, Artifact],
+    subsets: list[list[str]],
+    folder: Path,
+) -> dict[str, Any]:
+    from components.gradients.embeddings import mean_embedding
+
+    model = work.trainable(theta.folder)
+    tables = {
+        split: {name: read_features(artifact.folder, split) for name, artifact in found.items()}
+        for split in ("train", "validation")
+    }
+    measured = []
+    for done, names in enumerate(subsets):
+        measured.append(_measured(step, work, model, prepared, tables, names))
+        step.progress(done + 1, len(subsets), ", ".join(names))
+    means = [
+        mean_embedding(model, work.base, _some(step, work.examples(dataset, "train"))) for dataset in prepared.datasets
+    ]
+    save_file({"embedding": np.stack(means)}, folder / EMBEDDINGS)
+    return {"datasets": prepared.names, "distances": step.config.validation.distances, "subsets": measured}
+
+
+def _measured(
+    step: Step,
+    work: "OnDemand",
+    model: "PeftModel",
+    prepared: Prepared,
+    tables: dict[str, dict[str, Features]],
+    names: list[str],
+) -> dict[str, Any]:
+    """Errors for the solution of one subset at every distance."""
+    from components.gradients.first_order import Ruler, derivatives, errors, moved, moved_margins
+    from components.weighted_step import weighted_gradients
+
+    tokens = step.config.gradients.batch_tokens
+    weights, coefficients = _solution(step, tables, names)
+    rows = [_of_rows(work, prepared, name, "train", tables["train"][name].row) for name in names]
+    change = weighted_gradients(model, work.base, rows, coefficients, tokens)
+    held_out = [_of_rows(work, prepared, name, "validation", tables["validation"][name].row) for name in names]
+    shown = [_some(step, part) for part in held_out]
+    linear = [derivatives(model, work.base, part, change, tokens) for part in shown]
+    before, slope = (np.concatenate([part[k] for part in linear]) for k in (0, 1))
+    projected = np.concatenate(
+        [_projected(tables["validation"][name], part, weights) for name, part in zip(names, shown, strict=True)]
+    )
+    lora = step.config.lora
+    ruler, at = Ruler(model, work.base, change, lora.alpha / lora.rank), []
+    for distance in step.config.validation.distances:
+        times = ruler.times(distance)
+        with moved(model, change, times):
+            actual = moved_margins(model, work.base, shown, tokens)
+        kinds = (("unprojected", slope), ("projected", projected))
+        told = {kind: asdict(errors(before + times * g, actual, before)) for kind, g in kinds}
+        at.append({"distance": distance, "times": times, **told})
+    return {"datasets": names, "solution_distance": ruler.distance(1.0), "rows": len(before), "errors": at}
+
+
+def _solution(
+    step: Step, tables: dict[str, dict[str, Features]], names: list[str]
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The surrogate's w [dim] for the subset, and the coefficients a of its training rows, one [M] a dataset."""
+    from components.estimator import GroupEstimator
+
+    every = list(tables["train"])
+    splits = [[tables[split][name] for name in every] for split in ("train", "validation")]
+    estimator = GroupEstimator(splits[0], splits[1], step.config.surrogate.lambdas, seed=step.config.seed, names=every)
+    solved = estimator.solve(np.array([[name in names for name in every]]))
+    weights, strength = solved.weights[0].astype(np.float64), estimator.lambdas[solved.lambda_index[0, 0]]
+    coefficients = []
+    for name in names:
+        table = tables["train"][name]
+        wrong = expit(-(table.margin + table.features @ weights))
+        coefficients.append(wrong / (strength * len(names) * len(table.row)))
+    return weights, coefficients
+
+
+def _projected(table: Features, shown: "Examples", weights: np.ndarray) -> np.ndarray:
+    """``g_i . w`` of the rows shown, by the stored features, [M]."""
+    place = {int(row): i for i, row in enumerate(table.row)}
+    return table.features[[place[int(row)] for row in shown.row]].astype(np.float64) @ weights
+
+
+def _of_rows(work: "OnDemand", prepared: Prepared, name: str, split: Any, row: np.ndarray) -> "Examples":
+    """The examples with the given row ids, in that order (both are ascending)."""
+    examples = work.examples(prepared[name], split)
+    return examples.take(np.flatnonzero(np.isin(examples.row, row)))
+
+
+def _some(step: Step, examples: "Examples") -> "Examples":
+    return examples.take(sample_rows(examples.row, ROWS, step.config.seed))

@@ -1,0 +1,38 @@
+"""What the surrogate is compared with: predictors of losses that need no solver.
+
+A similarity predicts that a dataset does better in the company of datasets like it: minus the mean similarity to the
+datasets of the subset, itself included. Only its order means anything, it is no loss.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.special import expit
+
+from components.tables import Features
+
+
+def mean_pulls(tables: Sequence[Features]) -> np.ndarray:
+    """Each dataset's mean gradient of the loss at theta*, negated, float64 [n, dim]: where training pulls first."""
+    pulls = []
+    for table in tables:
+        wrong = expit(-table.margin.astype(np.float64))
+        pulls.append(wrong @ table.features.astype(np.float64) / len(table.row))
+    return np.stack(pulls)
+
+
+def by_similarity(vectors: np.ndarray, members: np.ndarray) -> np.ndarray:
+    """Predicted "losses" [K, n] from cosines of the datasets' vectors [n, d]; outside a subset they mean nothing."""
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return -(members @ (unit @ unit.T)) / members.sum(axis=1, keepdims=True)
+
+
+def constant(true: np.ndarray, members: np.ndarray) -> np.ndarray:
+    """Each dataset's mean true loss whatever the subset, [K, n]: the best constant there is, and only in hindsight."""
+    mean = np.where(members, true.mean(axis=1), 0.0).sum(axis=0) / np.maximum(members.sum(axis=0), 1)
+    return np.broadcast_to(mean, members.shape).copy()
+
+
+def shifted(predicted: np.ndarray, true: np.ndarray, members: np.ndarray) -> np.ndarray:
+    """``predicted`` with each dataset's mean moved to the truth's, [K, n]: what is left of its error is ranking."""
+    return predicted - constant(predicted[:, None], members) + constant(true, members)

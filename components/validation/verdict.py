@@ -1,0 +1,117 @@
+"""What a validation comes to, in plain words."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+NEEDED = 0.5  # of the reliability's lower bound: below it, correlations are mostly about seeds
+Rank = Literal["well", "no information", "the wrong way", "not measurable"]
+ONE_FIFTH_PERCENT = 0.002  # the distance that published first-order errors are given for
+NAMES = {"one": "one group", "each": "a group each", "spectral": "spectral clustering", "random": "random partitions"}
+
+
+def rank_of(reliability: Mapping[str, float] | None, pearson: Mapping[str, float] | None) -> Rank:
+    """What can be said of the ranking of one dataset's subsets, from the two intervals."""
+    if reliability is None or pearson is None or reliability["low"] < NEEDED:
+        return "not measurable"
+    if pearson["low"] > 0:
+        return "well"
+    return "the wrong way" if pearson["high"] < 0 else "no information"
+
+
+def verdict(found: Mapping[str, Any]) -> list[str]:
+    """Sentences about the facts that `judge` has put together, the most important first."""
+    return [
+        *_ranking(found),
+        *_by_dataset(found["by_dataset"]),
+        *_error(found["overall"]["predictors"]),
+        *_first_order(found["linearity"]),
+        *_partitions(found["partitions"]),
+        *_cost(found["cost"]),
+    ]
+
+
+def _ranking(found: Mapping[str, Any]) -> Iterator[str]:
+    overall, count = found["overall"], found["counts"]["random"]
+    shown = f"{count} random subsets of {found['subset_size']}, {found['seeds']} fine-tunes each"
+    share = overall["reliability"]
+    if share is None or share["low"] < NEEDED:
+        told = "it could not be estimated" if share is None else f"it is {_range(share)}"
+        noisy = share is None or share["value"] < NEEDED
+        why = "fine-tunes of one subset differ about as much as subsets do" if noisy else "the subsets are too few"
+        yield (
+            f"Not measurable here: whether the estimates rank subsets ({shown}). The reliability of the true losses "
+            f"would have to be above {NEEDED} at its lower bound, and {told}: {why}. "
+            f"{'More seeds, more validation rows or a lower learning rate' if noisy else 'More subsets'} would tell."
+        )
+        return
+    ours = overall["predictors"]["surrogate"]
+    yield (
+        f"Over {shown}, estimated and true losses correlate by {_range(ours['pearson'])}; corrected for the noise of "
+        f"fine-tuning (reliability {_range(share)}) by {_range(ours['corrected_pearson'])}."
+    )
+    for other, gain in overall["advantages"].items():
+        if gain is not None:
+            word = "above" if gain["low"] > 0 else "below" if gain["high"] < 0 else "not clearly apart from"
+            yield f"That is {word} the similarity of {other} (difference {_range(gain)})."
+
+
+def _by_dataset(by_dataset: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    ranks: dict[str, list[str]] = {}
+    for name, one in by_dataset.items():
+        ranks.setdefault(one["rank"], []).append(name)
+    yield f"The estimates rank subsets well for {len(ranks.get('well', []))} of {len(by_dataset)} datasets."
+    if nothing := ranks.get("no information"):
+        yield f"For {_and(nothing)} they carry no information that could be seen."
+    if wrong := ranks.get("the wrong way"):
+        yield f"For {_and(wrong)} they rank the wrong way round."
+    if unknown := ranks.get("not measurable"):
+        yield f"Not measurable for {_and(unknown)}: their fine-tunes are too noisy, or too few."
+
+
+def _error(predictors: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    ours, moved, flat = (predictors[name]["relative_error"] for name in ("surrogate", "shifted", "constant"))
+    yield (
+        f"Estimated losses are {100 * ours['value']:.1f} % off on average, {100 * moved['value']:.1f} % once each "
+        f"dataset's mean is put right; each dataset's own mean, whatever the subset, would be "
+        f"{100 * flat['value']:.1f} % off."
+    )
+
+
+def _first_order(linearity: Mapping[str, Any]) -> Iterator[str]:
+    near = [one for one in linearity["mean"] if one["distance"] <= ONE_FIFTH_PERCENT]
+    if near:
+        one = near[-1]
+        yield (
+            f"At a relative distance of {100 * one['distance']:g} % the first-order margin is "
+            f"{100 * one['unprojected']['relative']:.2f} % off ({100 * one['projected']['relative']:.2f} % projected); "
+            f"the solutions themselves are {100 * linearity['solution_distance']:.2g} % away, fine-tunes "
+            f"{100 * linearity['trained_distance']:.2g} %."
+        )
+
+
+def _partitions(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    for one in results:
+        apart = one["against_chosen"]
+        if one["name"] in NAMES and apart is not None:
+            word = "no clear difference in test loss" if not apart["clear"] else (
+                "a clearly lower test loss" if apart["value"] > 0 else "a clearly higher test loss"
+            )  # fmt: skip
+            yield (
+                f"The chosen groups have {word} against {NAMES[one['name']]} "
+                f"({apart['value']:+.4f} ± {apart['noise']:.4f} of the label entropy)."
+            )
+
+
+def _cost(cost: Mapping[str, Any]) -> Iterator[str]:
+    yield (
+        f"Fine-tuning 50 subsets of 0.3 n would take {cost['ratio_published']:.3g} times the FLOPs of estimating all "
+        f"{cost['subsets']}; fine-tuning those too, {cost['ratio_own']:.3g} times."
+    )
+
+
+def _range(one: Mapping[str, float] | None) -> str:
+    return "an unknown amount" if one is None else f"{one['value']:.2f} ({one['low']:.2f} to {one['high']:.2f})"
+
+
+def _and(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))

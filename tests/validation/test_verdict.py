@@ -1,0 +1,70 @@
+"""What is said in plain words, and when nothing may be said."""
+
+from typing import Any
+
+import pytest
+
+from components.validation.figures import draw
+from components.validation.report import render
+from components.validation.verdict import rank_of, verdict
+from tests.ensemble.test_report import Page
+from tests.validation.example import example_facts
+
+
+def interval(low: float, value: float, high: float) -> dict[str, float]:
+    return {"value": value, "low": low, "high": high}
+
+
+@pytest.mark.parametrize(
+    ("reliability", "pearson", "rank"),
+    [
+        (interval(0.6, 0.8, 0.9), interval(0.2, 0.5, 0.7), "well"),
+        (interval(0.6, 0.8, 0.9), interval(-0.2, 0.1, 0.4), "no information"),
+        (interval(0.6, 0.8, 0.9), interval(-0.7, -0.5, -0.2), "the wrong way"),
+        (interval(0.4, 0.8, 0.9), interval(0.2, 0.5, 0.7), "not measurable"),
+        (None, interval(0.2, 0.5, 0.7), "not measurable"),
+        (interval(0.6, 0.8, 0.9), None, "not measurable"),
+    ],
+)
+def test_ranks(reliability: Any, pearson: Any, rank: str) -> None:
+    assert rank_of(reliability, pearson) == rank
+
+
+def test_the_verdict_says_for_which_datasets_the_estimates_are_good() -> None:
+    said = verdict(example_facts())
+    assert said[0].startswith("Over 10 random subsets of 2, 3 fine-tunes each, estimated and true losses correlate")
+    assert "The estimates rank subsets well for 2 of 4 datasets." in said
+    assert "For cola and wic they carry no information that could be seen." in said
+    assert any(sentence.startswith("The chosen groups have a clearly lower test loss against one") for sentence in said)
+    assert any("no clear difference in test loss against random partitions" in sentence for sentence in said)
+
+
+def test_where_the_truth_is_noise_nothing_is_claimed() -> None:
+    facts = example_facts()
+    facts["overall"]["reliability"] = interval(0.1, 0.45, 0.6)
+    said = verdict(facts)
+    assert said[0].startswith("Not measurable here: whether the estimates rank subsets")
+    assert "0.45 (0.10 to 0.60)" in said[0]
+    assert not any("correlate" in sentence for sentence in said)
+
+
+def test_the_page_shows_it_all_and_needs_nothing_else() -> None:
+    facts = {**example_facts()}
+    facts["verdict"] = verdict(facts)
+    page = Page(render({"name": "x", "validation": facts}))
+    assert page.tags.count("svg") == 3
+    assert all(sentence in page.text for sentence in facts["verdict"])
+    assert "spectral clustering" in page.text
+    assert not {"script", "link", "iframe", "img"} & set(page.tags)
+    images = draw(facts)
+    assert set(images) == {"agreement", "first_order", "partitions"}
+    assert not any(b"mathdefault" in image.svg for image in images.values())
+
+
+def test_the_page_does_without_what_is_not_known() -> None:
+    facts = example_facts()
+    facts["overall"]["reliability"] = None
+    facts["overall"]["predictors"]["surrogate"]["pearson"] = None
+    facts["cost"]["estimating"]["seconds"] = facts["cost"]["seconds_ratio_own"] = None
+    facts["verdict"] = verdict(facts)
+    assert "Not measurable here" in Page(render({"name": "x", "validation": facts}, figures={})).text
