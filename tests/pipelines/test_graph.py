@@ -8,6 +8,8 @@ import yaml
 from kfp import compiler
 
 from pipelines.ensemble import ensemble_pipeline, plan_pipeline
+from pipelines.selection import confirmed_selection_pipeline, selection_pipeline
+from pipelines.validation import validation_pipeline
 
 # What each task reads from; config and run name come from outside. What stands in the branch of the whole pipeline
 # waits for the branch, and so for what the branch reads.
@@ -31,8 +33,29 @@ REST = {
     },
     "promote": {"open-run", "register"},
 }  # fmt: skip
-LOOPS = {"extract": "extract-all", "train": "train-all", "boost": "boost-all"}
-GRAPHS = {"plan": (plan_pipeline, PLAN), "ensemble": (ensemble_pipeline, PLAN | REST)}
+TRUTH = {
+    "linearity": {"prepare", "warm-start", "extract-all", "partition"},
+    "sample": {"prepare", "estimate", "partition"},
+    "fine-tune-all": {"prepare", "warm-start", "sample"},
+    "judge": {
+        "open-run", "prepare", "warm-start", "extract-all", "estimate", "linearity", "sample", "fine-tune-all",
+    },
+}  # fmt: skip
+FEATURES = {task: PLAN[task] for task in ("open-run", "prepare", "warm-start", "extract-all")}
+CHOICE = FEATURES | {"select": {"prepare", "extract-all"}}
+CONFIRMED = {
+    "fine-tune-all": {"prepare", "warm-start", "select"},
+    "confirm": {"open-run", "prepare", "select", "fine-tune-all"},
+}
+LOOPS = {"extract": "extract-all", "train": "train-all", "boost": "boost-all", "fine-tune": "fine-tune-all"}
+GRAPHS = {
+    "plan": (plan_pipeline, PLAN),
+    "ensemble": (ensemble_pipeline, PLAN | REST),
+    "validation": (validation_pipeline, PLAN | TRUTH),
+    "selection": (selection_pipeline, CHOICE),
+    "confirmed": (confirmed_selection_pipeline, CHOICE | CONFIRMED),
+}
+PLAIN = [name for name in GRAPHS if name != "ensemble"]  # without a branch
 BEFORE = {"open-run", "prepare"}
 
 
@@ -61,7 +84,8 @@ def waits(tasks: dict[str, Any]) -> dict[str, set[str]]:
 
 
 def test_what_waits_for_what(specs: dict[str, Any]) -> None:
-    assert waits(dags(specs["plan"])["exit-handler-1"]) == PLAN
+    for name in PLAIN:
+        assert waits(dags(specs[name])["exit-handler-1"]) == GRAPHS[name][1]
     levels, changed = dags(specs["ensemble"]), branch(specs["ensemble"])
     before = {task: PLAN[task] for task in BEFORE}
     assert waits(levels["exit-handler-1"]) == {**before, "changes": BEFORE, changed: {*BEFORE, "changes"}}
@@ -74,7 +98,13 @@ def test_the_rest_is_only_run_where_something_changed(specs: dict[str, Any]) -> 
     assert condition == "inputs.parameter_values['pipelinechannel--changes-Output'] == 'yes'"
 
 
-@pytest.mark.parametrize(("name", "last"), [("plan", "partition"), ("ensemble", "promote")])
+@pytest.mark.parametrize(
+    ("name", "last"),
+    [
+        ("plan", "partition"), ("ensemble", "promote"), ("validation", "judge"), ("selection", "select"),
+        ("confirmed", "confirm"),
+    ],
+)  # fmt: skip
 def test_however_it_ends_the_run_is_closed(specs: dict[str, Any], name: str, last: str) -> None:
     tasks = dags(specs[name])["root"]
     assert set(tasks) == {"close-run", "exit-handler-1"}
@@ -121,4 +151,5 @@ def test_nothing_is_installed_at_run_time_and_every_step_says_what_it_is(specs: 
     for executor in specs[name]["deploymentSpec"]["executors"].values():
         assert "pip install" not in " ".join(executor["container"]["command"])
     assert list(specs[name]["root"]["inputDefinitions"]["parameters"]) == ["config", "run_name"]
-    assert specs[name]["pipelineInfo"]["name"] == {"plan": "loraloom-plan", "ensemble": "loraloom"}[name]
+    shown = {"ensemble": "loraloom", "confirmed": "loraloom-selection-confirmed"}
+    assert specs[name]["pipelineInfo"]["name"] == shown.get(name, f"loraloom-{name}")
