@@ -9,9 +9,10 @@ from rich.text import Text
 
 from components.config_file import read_config
 from components.errors import UserError
+from pipelines.catalogue import Until
 from pipelines.commands.common import ConfigOption, DebugOption, RootOption, reported
 from pipelines.commands.running import RunnerOption
-from pipelines.local import Until, default_root, run_local
+from pipelines.local import default_root, run_local
 
 
 def validate(

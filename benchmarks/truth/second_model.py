@@ -1,0 +1,125 @@
+"""The same study on a second, differently shaped model: a small GPT-2, trained briefly as a language model.
+
+python -m benchmarks.truth.second_model --data DATA --model MODEL
+
+MODEL lends its tokenizer. The GPT-2 (Conv1D layers, biases, learned positions, no gate) is made once, from the training
+texts of all sixteen datasets, none of whose test texts it sees; then ``study.py`` does the rest.
+"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import typer
+import yaml
+from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
+
+from benchmarks.truth import setting, study
+from benchmarks.truth.setting import (
+    DATASETS,
+    HERE,
+    REAL,
+    DataOption,
+    DatasetsOption,
+    EpochsOption,
+    ModelOption,
+    OutOption,
+    QuantizationOption,
+    RateOption,
+    RootOption,
+    TestOption,
+    TrainOption,
+    ValidationOption,
+)
+
+WIDTH, LAYERS, HEADS, LENGTH = 192, 4, 6, 128
+BATCH, RATE = 16, 1e-3
+
+
+def main(
+    data: DataOption,
+    model: ModelOption,
+    root: RootOption = Path(".loraloom/truth-gpt2"),
+    out: OutOption = HERE / "second_model.json",
+    steps: int = 2000,
+    datasets: DatasetsOption = DATASETS,
+    train: TrainOption = 300,
+    validation: ValidationOption = 400,
+    test: TestOption = 400,
+    epochs: EpochsOption = 3,
+    learning_rate: RateOption = 1e-3,
+    quantization: QuantizationOption = "none",
+    subsets: int = 16,
+    seeds: int = 3,
+) -> None:
+    """Make the model if it is not there, then run the study on it."""
+    made = root / "tiny-gpt2"
+    if not (made / "config.json").is_file():
+        make(data, model, made, steps)
+    config = setting.settings(
+        data,
+        made,
+        datasets=datasets,
+        rows={"train": train, "validation": validation, "test": test},
+        epochs=epochs,
+        learning_rate=learning_rate,
+        quantization=quantization,
+        gradients={"samples_per_dataset": 400},
+        validation={"subsets": subsets, "pairs": 0, "partitions": 1, "seeds": seeds},
+    )
+    setting.keep(out, {**study.study(config, root), "pretraining_steps": steps})
+
+
+def make(data: Path, tokenizer_of: Path, folder: Path, steps: int) -> None:
+    """Train a GPT-2 of about three million weights for ``steps`` batches of next tokens."""
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_of)
+    tokens = _tokens(data, tokenizer)
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=len(tokenizer),
+            n_embd=WIDTH,
+            n_layer=LAYERS,
+            n_head=HEADS,
+            n_positions=512,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+        )
+    )
+    optimiser = torch.optim.AdamW(model.parameters(), lr=RATE)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=RATE, total_steps=steps)
+    rng = np.random.default_rng(0)
+    for step in range(steps):
+        starts = rng.integers(0, len(tokens) - LENGTH, BATCH)
+        batch = torch.from_numpy(np.stack([tokens[start : start + LENGTH] for start in starts]))
+        loss = model(input_ids=batch, labels=batch).loss
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+        optimiser.zero_grad()
+        if step % 100 == 0:
+            setting.note(f"language model: step {step} of {steps}, loss {loss.item():.2f}")
+    part = folder.with_name(folder.name + ".part")
+    model.save_pretrained(part)
+    tokenizer.save_pretrained(part)
+    shutil.rmtree(folder, ignore_errors=True)
+    part.rename(folder)  # whole or not at all
+
+
+def _tokens(data: Path, tokenizer: Any) -> np.ndarray:
+    """The training texts of all datasets, shuffled, one after the other, int64."""
+    texts = []
+    for entry in yaml.safe_load(REAL.read_text())["datasets"]:
+        with (data / entry["name"] / "train.jsonl").open(encoding="utf-8") as lines:
+            rows = [json.loads(line) for line in lines]
+        texts += [" ".join(str(row[key]) for key in ("text", "text_pair", "label") if key in row) for row in rows]
+    order = np.random.default_rng(0).permutation(len(texts))
+    encoded = tokenizer([texts[i] for i in order], add_special_tokens=True)["input_ids"]
+    return np.concatenate([np.array(ids, np.int64) for ids in encoded])
+
+
+if __name__ == "__main__":
+    typer.run(main)
