@@ -30,7 +30,7 @@ class ModelConfig(Section):
 class LoraConfig(Section):
     """The adapter's shape. All adapters of a run share it."""
 
-    rank: Positive = 16
+    rank: int = Field(16, gt=0, le=4096)
     alpha: Positive = 32
     dropout: float = Field(0.0, ge=0, lt=1)
     targets: str | list[str] = Field("all-linear", description="Module names as PEFT takes them.")
@@ -77,7 +77,7 @@ class DatasetConfig(Section):
 class WarmStartConfig(Section):
     """The brief multi-task pass that makes theta*."""
 
-    epochs: float = Field(1.0, ge=0, description="0: the raw initialisation (estimates there say little).")
+    epochs: float = Field(1.0, ge=0, le=1000, description="0: the raw initialisation (estimates there say little).")
     samples_per_dataset: Positive = 400
     learning_rate: float | None = Field(None, gt=0, description="Default: training.learning_rate.")
     renew: bool = Field(False, description="Make a new theta* although a usable one exists.")
@@ -86,7 +86,7 @@ class WarmStartConfig(Section):
 class GradientsConfig(Section):
     """Per-sample gradients and their projection."""
 
-    dim: Positive = Field(400, description="Numbers a sample is projected to.")
+    dim: int = Field(400, gt=0, le=1_000_000, description="Numbers a sample is projected to.")
     samples_per_dataset: Positive | Literal["auto"] = Field(
         "auto", description="auto: warm start and extraction within 5 % of training's FLOPs, at least 200 rows."
     )
@@ -98,7 +98,7 @@ class GradientsConfig(Section):
 class SurrogateConfig(Section):
     """Which subsets are estimated. Up to ``exhaustive_up_to`` datasets, all of them."""
 
-    subsets: Positive = 400
+    subsets: int = Field(400, gt=0, le=1_000_000)
     subset_size: Share = Field(0.3, description="Share of the datasets in a sampled subset.")
     pair_coverage: Positive = Field(5, description="Every pair of datasets is in at least so many subsets.")
     exhaustive_up_to: int = Field(12, ge=1, le=14)
@@ -114,13 +114,13 @@ class PartitionConfig(Section):
 
     groups: Positive | Literal["auto"] = "auto"
     max_groups: Positive = Field(10, description="Upper end of the curve over m that 'auto' looks at.")
-    bootstrap: Positive = Field(200, description="Resamples of the validation rows behind standard errors.")
+    bootstrap: int = Field(200, gt=0, le=100_000, description="Resamples of validation rows behind standard errors.")
 
 
 class TrainingConfig(Section):
     """How a group's adapter is trained."""
 
-    epochs: Positive = 3
+    epochs: int = Field(3, gt=0, le=1000)
     learning_rate: float = Field(2e-4, gt=0)
     batch_size: Positive = 16
     warmup_ratio: float = Field(0.05, ge=0, lt=1)
@@ -142,7 +142,7 @@ class EnsembleConfig(Section):
     """Weights, baselines and evaluation."""
 
     baselines: list[Literal["multitask", "per_dataset"]] = Field(["multitask"])
-    bootstrap: Positive = 1000
+    bootstrap: int = Field(1000, gt=0, le=100_000)
 
 
 class RegistryConfig(Section):

@@ -130,6 +130,8 @@ def _say(detail: ErrorDetails, where: tuple[str | int, ...]) -> str:
         return "should not be empty"
     if kind == "string_pattern_mismatch":
         return "should be lower-case letters, digits, '-' and '_', at most 63 of them"
+    if kind == "too_short":
+        return "should have at least one entry"
     return detail["msg"].removeprefix("Value error, ").removeprefix("Input ").partition(", unable to parse")[0]
 
 
@@ -234,6 +236,10 @@ def _bad_address(where: tuple[str | int, ...], value: str) -> str:
     match where:
         case ("storage", "uri") if _scheme(value) not in STORE_SCHEMES:
             return f"{value!r} is neither a folder nor s3://bucket/prefix"
+        case ("storage", "uri") if _scheme(value) == "s3" and not urlsplit(value).netloc:
+            return f"{value!r} names no bucket; write s3://bucket/prefix"
+        case ("tracking", "experiment") if ".." in value.split("/"):
+            return f"{value!r} climbs out of its folder by '..'; give it a plain name"
         case ("storage", "endpoint_url") | ("cluster", "endpoint") if _scheme(value) not in ("http", "https"):
             return f"{value!r} should begin with http:// or https://"
         case ("tracking", "uri") if _scheme(value).partition("+")[0] not in TRACKING_SCHEMES and value != "databricks":

@@ -11,14 +11,18 @@ import torch
 from bitsandbytes.nn import Linear4bit
 from peft import LoraConfig as PeftLoraConfig
 from peft import PeftModel, get_peft_model
+from safetensors import SafetensorError
 from torch.nn.functional import linear
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from components.base_model import model_digest, model_folder
 from components.config import LoraConfig, ModelConfig
 from components.errors import UserError
 from components.examples import Batch, Examples, collate, full_batches
+from components.finite import check_logits
+from components.label_tokens import load_tokenizer
+from components.whole_model import check_finite, check_whole
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 # How far our label logits may be from the model's own forward pass, relative to their spread.
@@ -50,30 +54,8 @@ def load_base(model: ModelConfig) -> Base:
     """
     folder = model_folder(model)
     device = _device(model.device)
-    quantization = None
-    if model.quantization == "nf4":
-        quantization = BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=DTYPES[model.dtype],
-        )
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=model.trust_remote_code)
-        loaded = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=DTYPES[model.dtype],
-            quantization_config=quantization,
-            device_map={"": device},
-            trust_remote_code=model.trust_remote_code,
-            use_safetensors=True,
-        )
-    except (ValueError, OSError, KeyError) as error:
-        raise UserError(
-            f"model.id: {folder} cannot be loaded as a causal language model: {error}",
-            remedy="check that it is one, with its tokenizer beside it; models with code of their own need "
-            "model.trust_remote_code: true",
-        ) from error
+    tokenizer = load_tokenizer(model, folder)
+    loaded = _loaded(model, folder, device, len(tokenizer))
     loaded.eval().requires_grad_(False)
     for module in loaded.modules():
         if isinstance(module, torch.nn.Dropout):
@@ -87,6 +69,43 @@ def load_base(model: ModelConfig) -> Base:
     base = Base(loaded, tokenizer, device, model_digest(model), model, sum(weights))
     _check_head(base)
     return base
+
+
+def _loaded(model: ModelConfig, folder: Path, device: torch.device, tokens: int) -> Any:
+    """The model in ``folder``, all of it read from there; ``tokens``: how many its tokenizer has."""
+    quantization = None
+    if model.quantization == "nf4":
+        quantization = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=DTYPES[model.dtype],
+        )
+    try:
+        read: Any = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=DTYPES[model.dtype],
+            quantization_config=quantization,
+            device_map={"": device},
+            trust_remote_code=model.trust_remote_code,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # told by us, with the names
+        )
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            f"model.id: {folder} does not fit into the memory of {device}",
+            remedy="use model.quantization: nf4, a smaller model, or a machine with more memory",
+        ) from error
+    except (ValueError, OSError, KeyError, RuntimeError, AttributeError, SafetensorError) as error:
+        raise UserError(
+            f"model.id: {folder} cannot be loaded as a causal language model: {error}",
+            remedy="check that it is one and that its files are whole; models with code of their own need "
+            "model.trust_remote_code: true",
+        ) from error
+    loaded, found = read
+    check_whole(loaded, found, tokens, folder)
+    return loaded
 
 
 def attach_adapter(base: Base, lora: LoraConfig, seed: int) -> PeftModel:
@@ -120,7 +139,16 @@ def load_adapters(base: Base, folders: dict[str, Path], *, trainable: bool = Fal
 
 
 def save_adapter(model: PeftModel, folder: Path, base: Base) -> None:
-    """Write the adapter called ``default`` as a plain PEFT folder, the same bytes for the same weights."""
+    """Write the adapter called ``default`` as a plain PEFT folder, the same bytes for the same weights.
+
+    Raises:
+        UserError: a weight is not finite.
+    """
+    if bad := [name for name, w in model.named_parameters() if "lora_" in name and not torch.isfinite(w).all()]:
+        raise UserError(
+            f"the adapter's weights are not finite: {bad[0]} and {len(bad) - 1} more",
+            remedy="lower the learning rate it was trained with, or use model.dtype: float32",
+        )
     model.save_pretrained(str(folder), selected_adapters=["default"])
     # PEFT's model card names library versions and dates; its config lists a set in no order and the loaded folder.
     (folder / "README.md").unlink(missing_ok=True)
@@ -182,6 +210,7 @@ def example_logits(
     for index in full_batches(examples.ids, batch_tokens):
         batch = collate([(examples, int(i)) for i in index]).to(base.device)
         out[index] = answer_logits(model, batch).float().cpu().numpy()
+        check_logits(examples.row[index], out[index])
     return out
 
 
@@ -233,6 +262,7 @@ def _check_head(base: Base) -> None:
         examples = Examples(np.zeros(1), [ids[0].tolist()], np.zeros(1), largest.tolist())
         ours = answer_logits(base.model, collate([(examples, 0)]).to(base.device))[0]
         theirs = theirs[largest]
+    check_finite(base.model, theirs, Path(base.config.id))
     if (ours - theirs).abs().max() > HEAD_TOLERANCE * max(1.0, theirs.abs().max().item()):
         raise UserError(
             f"{type(base.model).__name__} changes its logits after the output layer, which label logits cannot follow",

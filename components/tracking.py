@@ -288,4 +288,4 @@ def _beside(uri: str, experiment: str) -> str | None:
     """An embedded store's artifacts lie beside its database; MLflow's default is the process's working folder."""
     if not uri.startswith("sqlite:///"):
         return None
-    return (_database(uri).parent.resolve() / "mlflow-artifacts" / experiment).as_uri()
+    return (_database(uri).parent.resolve() / "mlflow-artifacts" / experiment.strip("/")).as_uri()

@@ -19,8 +19,8 @@ from transformers.trainer_utils import set_seed
 
 from components import parallel
 from components.checkpoints import Checkpoints
-from components.errors import UserError
 from components.examples import Batch, Examples, collate, length_batches
+from components.finite import check_losses
 from components.language_model import Base, answer_logits, margins
 from components.object_store import ObjectStore
 from components.schedule import batch_order
@@ -162,7 +162,13 @@ def _collate(rows: list[tuple[Material, int, float]]) -> dict[str, torch.Tensor]
     for b, (part, i, _) in enumerate(rows):
         if part.offset is not None:
             offset[b, : part.offset.shape[1]] = torch.from_numpy(part.offset[i])
-    return {**vars(batch), "offset": offset, "weight": torch.tensor([weight for _, _, weight in rows])}
+    weight = torch.tensor([weight for _, _, weight in rows])
+    return {
+        **vars(batch),
+        "offset": offset,
+        "weight": weight,
+        "row": torch.tensor([p.train.row[i] for p, i, _ in rows]),
+    }
 
 
 class _MarginTrainer(Trainer):
@@ -185,29 +191,35 @@ class _MarginTrainer(Trainer):
         return loss
 
     def compute_loss(self, model: Any, inputs: dict[str, torch.Tensor], *_: Any, **__: Any) -> torch.Tensor:
-        offset, weight = inputs.pop("offset"), inputs.pop("weight")
+        offset, weight, row = (inputs.pop(name) for name in ("offset", "weight", "row"))
         batch = Batch(**inputs)
         h = margins(answer_logits(self.accelerator.unwrap_model(model), batch) + offset, batch.label)
-        loss = (weight * torch.nn.functional.softplus(-h)).sum()
-        if not torch.isfinite(loss):
-            raise UserError("training diverged: the loss is not finite", remedy=f"lower {self.learning_rate_setting}")
-        return loss
+        losses = torch.nn.functional.softplus(-h)
+        check_losses(losses, row, self.learning_rate_setting)
+        return (weight * losses).sum()
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         self.model.eval()
-        metrics = {"eval_loss": validation_loss(self.model, self.base, self.material)}
+        metrics = {"eval_loss": validation_loss(self.model, self.base, self.material, self.learning_rate_setting)}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
 
-def validation_loss(model: PeftModel, base: Base, material: Sequence[Material]) -> float:
+def validation_loss(
+    model: PeftModel,
+    base: Base,
+    material: Sequence[Material],
+    learning_rate_setting: str = Recipe.learning_rate_setting,
+) -> float:
     """Mean over datasets of the mean cross-entropy of their validation rows, nats; the same in every process."""
     losses = []
     for part in material:
         logits = torch.from_numpy(_shared_logits(model, base, part.validation))
         h = margins(logits, torch.tensor(part.validation.label))
-        losses.append(torch.nn.functional.softplus(-h.double()).mean().item())
+        found = torch.nn.functional.softplus(-h.double())
+        check_losses(found, torch.as_tensor(part.validation.row), learning_rate_setting)
+        losses.append(found.mean().item())
     return float(np.mean(losses))
 
 

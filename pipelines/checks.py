@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any
 
 from components.base_model import STAGED, model_digest
 from components.config import ModelConfig, RunConfig
@@ -16,7 +16,6 @@ from components.errors import UserError
 
 if TYPE_CHECKING:
     from peft import PeftModel
-    from transformers import PreTrainedTokenizerFast
 
     from components.gradients.self_check import Agreement
     from components.prepared import PreparedDataset
@@ -53,9 +52,8 @@ def check(config: RunConfig) -> Findings:
         except UserError as error:
             problems += [f"{entry.name}: {line}" for line in error.problems or (error.what,)]
     if not problems and Path(config.model.id).is_dir():
-        for dataset in datasets:
-            wrong, renamed = _label_words(config.model, dataset)
-            problems, notes = problems + wrong, notes + renamed
+        wrong, renamed = _tokenizer_findings(config.model, datasets)
+        problems, notes = problems + wrong, notes + renamed
     return Findings(tuple(datasets), tuple(problems), tuple(notes))
 
 
@@ -116,7 +114,9 @@ def _folder_problems(folder: Path, model: ModelConfig) -> list[str]:
     try:
         settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         shards = _shards(folder)
-    except (OSError, ValueError, KeyError) as error:
+        if not isinstance(settings, dict):
+            raise ValueError("a JSON object is expected")
+    except (OSError, ValueError, KeyError, TypeError) as error:
         return [*problems, f"has a config.json or a weight index that cannot be read: {error}"]
     problems += [f"lacks {shard}, which its weight index names" for shard in sorted(shards - weights)]
     kinds = settings.get("architectures") or []
@@ -149,20 +149,38 @@ def _model_notes(model: ModelConfig) -> list[str]:
     return [f"model.revision is not set: {model.id} may change between runs; pin a commit"]
 
 
-def _label_words(model: ModelConfig, dataset: "PreparedDataset") -> tuple[list[str], list[str]]:
+def _tokenizer_findings(model: ModelConfig, datasets: Sequence["PreparedDataset"]) -> tuple[list[str], list[str]]:
+    """(problems, notes) of the tokenizer: whether it is the model's, and whether each label gets a token of its own."""
+    from components.label_tokens import load_tokenizer
+
+    try:
+        tokenizer = load_tokenizer(model, Path(model.id))
+    except UserError as error:
+        return [error.what], []
+    problems, notes = _vocabulary_problems(model, len(tokenizer)), list[str]()
+    for dataset in datasets:
+        wrong, renamed = _label_words(tokenizer, dataset)
+        problems, notes = problems + wrong, notes + renamed
+    return problems, notes
+
+
+def _vocabulary_problems(model: ModelConfig, tokens: int) -> list[str]:
+    """What is wrong with a tokenizer of so many tokens, where config.json says how many the model embeds."""
+    from components.whole_model import vocabulary_problem
+
+    embedded = json.loads((Path(model.id) / "config.json").read_text(encoding="utf-8")).get("vocab_size")
+    what = vocabulary_problem(tokens, embedded) if isinstance(embedded, int) else ""
+    return [f"model.id: {model.id}: {what}"] if what else []
+
+
+def _label_words(tokenizer: Any, dataset: "PreparedDataset") -> tuple[list[str], list[str]]:
     """(problems, notes) of giving each label of ``dataset`` a token of its own."""
     if dataset.completion:
         return [], []
-    from transformers import AutoTokenizer
-
     from components.prompts import label_tokens
 
     try:
-        loaded = AutoTokenizer.from_pretrained(model.id, trust_remote_code=model.trust_remote_code)
-        tokenizer = cast("PreTrainedTokenizerFast", loaded)
         _, renamed = label_tokens(dataset.words, dataset.template, tokenizer)
     except UserError as error:
         return [f"{dataset.name}: {error.what} ({error.remedy})"], []
-    except (OSError, ValueError) as error:
-        return [f"model.id: the tokenizer in {model.id} cannot be loaded: {error}"], []
     return [], [f"{dataset.name}: {note}" for note in renamed]

@@ -37,8 +37,8 @@ from components.artifacts import Artifact, load
 from components.config import RunConfig
 from components.config_file import resolved
 from components.ensemble.metrics import Metric, score, value
-from components.ensemble.outputs import ensemble_logits
 from components.ensemble.weights import fit_weights
+from components.ensemble_logits import ensemble_logits
 from components.inputs import read_datasets
 from components.step import Step
 from components.validation.partitions import difference

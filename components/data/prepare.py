@@ -12,11 +12,13 @@ from components.data.split import Row, RowCollection, place, row_id
 from components.data.validate import (
     BadRows,
     Form,
+    alike_problems,
     check_record,
     form_of,
     label_problems,
     size_problems,
     unknown_label,
+    where_rows_went,
 )
 from components.errors import UserError
 from components.prepared import SPLITS, PreparedDataset, Split, SplitName
@@ -48,9 +50,11 @@ def prepare(config: DatasetConfig, storage: StorageConfig, base_dir: Path) -> Pr
         own = [split for split in SPLITS if split == "train" or split not in published]
         words = {label: label for label in sorted({row.answer for split in own for row in rows[split]})}
         rows = _without_unknown(rows, words, bad)
+        problems += alike_problems(words)
     rows, dropped = _within_limits(rows, config, dropped)
     classes = {split: len({row.answer for row in rows[split]}) for split in rows}
-    problems += size_problems({split: len(rows[split]) for split in rows}, classes, completion=form.completion)
+    small = size_problems({split: len(rows[split]) for split in rows}, classes, completion=form.completion)
+    problems += [*small, *where_rows_went(dropped)] if small else []
     if problems or config.on_bad_rows == "error":
         problems += bad.report()
     if problems:

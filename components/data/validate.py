@@ -2,13 +2,14 @@
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from string import Formatter
 from typing import Any
 
 from components.config import DatasetConfig
 from components.data.formats import Problem
+from components.data.split import normalise
 from components.errors import UserError
 from components.prepared import SPLITS, SplitName
 from components.prompts import template_fields
@@ -107,6 +108,19 @@ def label_problems(config: DatasetConfig) -> list[str]:
     return problems + (["labels: a word is empty"] if any(not word.strip() for word in words) else [])
 
 
+def alike_problems(labels: Collection[str]) -> list[str]:
+    """Labels found in the data that are the same but for case and spacing: most often one label, spelt in two ways."""
+    spelt: dict[str, list[str]] = defaultdict(list)
+    for label in labels:
+        spelt[normalise(label)].append(label)
+    return [
+        f"labels that differ in case or spacing only: {', '.join(map(repr, sorted(same)))}; mend them, or list all "
+        "labels under 'labels' if they are meant"
+        for same in spelt.values()
+        if len(same) > 1
+    ]
+
+
 def check_record(form: Form, values: Mapping[str, Any]) -> tuple[dict[str, str], str] | Problem:
     """The texts of the template's fields and the label or response, or what is wrong with the record."""
     texts: dict[str, str] = {}
@@ -131,7 +145,9 @@ def unknown_label(label: str, known: list[str], of: str) -> Problem:
 
 def _text(field: str, values: Mapping[str, Any]) -> str | Problem:
     value = values.get(field)
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    if field in values and (value is None or (isinstance(value, float) and math.isnan(value))):
+        return Problem("missing_field", f"field {field!r} has no value")
+    if value is None:
         return Problem("missing_field", f"no field {field!r} (there are: {', '.join(map(str, values)) or 'none'})")
     if not isinstance(value, str | int | float):
         return Problem("not_text", f"field {field!r} is a {type(value).__name__}, not a text")
@@ -140,6 +156,8 @@ def _text(field: str, values: Mapping[str, Any]) -> str | Problem:
         text.encode()
     except UnicodeEncodeError:  # a byte that the reader could not decode, or half of a surrogate pair
         return Problem("wrong_encoding", f"field {field!r} is not valid UTF-8")
+    if "\0" in text:
+        return Problem("wrong_encoding", f"field {field!r} holds a NUL character; is the file UTF-16, or no text?")
     return text if text.strip() else Problem("empty_text", f"field {field!r} is empty")
 
 
@@ -200,3 +218,15 @@ def size_problems(rows: Mapping[SplitName, int], classes: Mapping[SplitName, int
         for split in ("train", "validation")
         if rows[split] and classes[split] < 2
     ]
+
+
+WHY_DROPPED = {
+    "in_later_split": "they stand in a later split too (train < validation < test)",
+    "conflicting": "the same input has two labels",
+    "duplicate": "the same input stands there again",
+}
+
+
+def where_rows_went(dropped: Mapping[str, int]) -> list[str]:
+    """Why rows that can be read are not used, one line a reason: for a dataset that has too few."""
+    return [f"{dropped[why]} rows were dropped because {text}" for why, text in WHY_DROPPED.items() if dropped.get(why)]
