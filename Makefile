@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup test demo bench lint types check images clean
+.PHONY: setup test faults demo bench lint types check images clean
 .DEFAULT_GOAL := help
 
 help:  ## Show the targets
@@ -16,6 +16,9 @@ $(BIN)/.ready: pyproject.toml constraints.txt
 
 test: setup  ## Run the tests
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/pytest -n 2 --dist loadfile
+
+faults: setup  ## Make everything go wrong that docs/reliability.md lists: kills, networks, MLflow away, fuzzing, a soak
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/pytest tests/faults -m "faults or not faults" -n 2 --dist loadfile
 
 demo: setup  ## Generate nine small datasets and run the whole pipeline on them
 	$(BIN)/loraloom demo
