@@ -27,6 +27,7 @@ from typing import Any
 
 from components import __version__
 from components.errors import UserError
+from components.inside import inside
 from components.object_store import LocalStore, ObjectStore
 
 SCHEMA_VERSION = 2
@@ -150,12 +151,17 @@ def load(store: ObjectStore, key: str, wanted: Callable[[str], bool] | None = No
         wanted: by name, which files to bring and check; manifest and digest are then of these only.
 
     Raises:
-        UserError: there is none, or a file does not match its checksum.
+        UserError: there is none, its manifest is not its own, or a file does not match its checksum.
     """
     try:
         manifest = json.loads(store.read(f"{key}/{MANIFEST}"))
     except KeyError:
         raise UserError(f"no finished artifact at {store.uri(key)}", remedy="run the pipeline again") from None
+    if not _is_sound(manifest):
+        raise UserError(
+            f"{store.uri(key)}/{MANIFEST} contradicts itself: its digest is not that of the files it names",
+            remedy=f"delete {store.uri(key)} and run again; only this artifact is made anew",
+        )
     files = _files(key, manifest)
     if wanted is not None:
         part = {name: entry for name, entry in manifest["files"].items() if wanted(name)}
@@ -178,7 +184,7 @@ def _damaged(folder: Path, manifest: Mapping[str, Any]) -> list[str]:
     return [
         name
         for name, expected in manifest["files"].items()
-        if not (folder / name).is_file() or file_digest(folder / name) != expected["sha256"]
+        if not inside(folder, name).is_file() or file_digest(folder / name) != expected["sha256"]
     ]
 
 
@@ -215,6 +221,12 @@ def _describe(
 
 def _digest(files: Mapping[str, Mapping[str, Any]]) -> str:
     return digest_of({name: entry["sha256"] for name, entry in files.items()})
+
+
+def _is_sound(manifest: Mapping[str, Any]) -> bool:
+    """Whether the digest, which names folders here and in the store, is really that of the files."""
+    digest = _digest(manifest["files"])
+    return manifest["digest"] == digest and manifest.get("folder", "") in ("", digest[:16])
 
 
 def _upload(store: ObjectStore, key: str, manifest: Mapping[str, Any], folder: Path) -> None:
@@ -280,7 +292,7 @@ def _cached(store: ObjectStore, files: str, manifest: Mapping[str, Any]) -> tupl
         incoming.mkdir()
         for name in manifest["files"]:
             with suppress(KeyError):  # a file that is missing is found by its checksum
-                store.download(f"{files}/{name}", incoming / name)
+                store.download(f"{files}/{name}", inside(incoming, name))
         damaged = _damaged(incoming, manifest)
         if not damaged:
             _rename(incoming, target)

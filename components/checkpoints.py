@@ -11,6 +11,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from components import parallel
+from components.inside import inside
 from components.object_store import ObjectStore
 
 
@@ -49,10 +50,10 @@ class Checkpoints(TrainerCallback):
         """Bring the checkpoints back; the folder of the newest, or None where there is none."""
         if not self.store.exists(f"{self.prefix}/newest"):
             return None
-        newest = self.folder / self.store.read(f"{self.prefix}/newest").decode()
+        newest = inside(self.folder, self.store.read(f"{self.prefix}/newest").decode())
         if parallel.first_on_node():
             for key in self.store.keys(f"{self.prefix}/checkpoint-"):
-                self.store.download(key, self.folder / key.removeprefix(f"{self.prefix}/"))
+                self.store.download(key, inside(self.folder, key.removeprefix(f"{self.prefix}/")))
         parallel.barrier()
         return str(newest)
 
