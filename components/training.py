@@ -5,6 +5,7 @@ so that training and surrogate minimise the same thing), the order of batches (d
 weighs them, rows of similar length together) and how several processes share one job (``parallel.py``).
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +25,9 @@ from components.finite import check_losses
 from components.language_model import Base, answer_logits, margins
 from components.object_store import ObjectStore
 from components.schedule import batch_order
+from components.short_memory import Parts
 
+_log = logging.getLogger(__name__)
 Progress = Callable[[int, int, str], None]
 EVALUATION_TOKENS = 8192  # a batch, padding included
 
@@ -90,6 +93,7 @@ def fit(
     progress: Progress,
     *,
     shard_base: bool = False,
+    say: Callable[[str], None] = _log.warning,
 ) -> Fitted:
     """Train the active adapter in place; with patience, it ends at its best validation loss.
 
@@ -98,6 +102,7 @@ def fit(
     Args:
         job: names the job's checkpoints in the store; the same name goes on where a killed run was.
         shard_base: keep only a share of the base's layers in each process; it stays so afterwards.
+        say: told when memory runs out and batches are done in parts.
 
     Raises:
         UserError: the loss is no longer finite.
@@ -118,18 +123,19 @@ def fit(
             train_dataset=rows,
             eval_dataset=rows,  # Trainer asks for one; what is evaluated is `material`'s validation rows
             data_collator=_collate,
-            callbacks=[
-                *([EarlyStoppingCallback(recipe.patience)] if recipe.patience is not None else []),
-                checkpoints,
-                *([_Report(progress)] if parallel.rank() == 0 else []),
-            ],
+            callbacks=_callbacks(recipe, checkpoints, progress),
         )
-        trainer.base, trainer.material, trainer.order = base, material, order
+        trainer.base, trainer.material, trainer.order, trainer.parts = base, material, order, Parts(say)
         trainer.learning_rate_setting = recipe.learning_rate_setting
         trainer.train(resume_from_checkpoint=checkpoints.restore())
         checkpoints.clear()
         model.eval()
         return _fitted(trainer, lengths, steps_per_epoch)
+
+
+def _callbacks(recipe: Recipe, checkpoints: Checkpoints, progress: Progress) -> list[TrainerCallback]:
+    early = [EarlyStoppingCallback(recipe.patience)] if recipe.patience is not None else []
+    return [*early, checkpoints, *([_Report(progress)] if parallel.rank() == 0 else [])]
 
 
 def _fitted(trainer: "_MarginTrainer", lengths: list[list[int]], steps_per_epoch: int) -> Fitted:
@@ -180,13 +186,15 @@ class _MarginTrainer(Trainer):
     material: Sequence[Material]
     order: list[list[tuple[int, int]]]
     learning_rate_setting: str
+    parts: Parts
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         shares = [parallel.share(batch, parallel.rank(), parallel.size()) for batch in self.order]
         return DataLoader(self.train_dataset, batch_sampler=shares, collate_fn=self.data_collator)
 
-    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        loss = super().training_step(*args, **kwargs)
+    def training_step(self, model: Any, inputs: Any, *more: Any) -> torch.Tensor:
+        step = super().training_step
+        loss = self.parts.sum(inputs, lambda rows: step(model, rows, *more), model.zero_grad)
         parallel.average_gradients(self.model)
         return loss
 

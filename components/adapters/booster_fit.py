@@ -79,7 +79,7 @@ def _trained(
         weight_decay=settings.weight_decay,
     )
     model = work.trainable(theta.folder)
-    fitted = fit(model, work.base, material, recipe, step.store, job, step.progress)
+    fitted = fit(model, work.base, material, recipe, step.store, job, step.progress, say=step.say)
     return model, {"curve": fitted.curve, "flops": work.cost(model).training(fitted.tokens, fitted.squared)}
 
 

@@ -48,7 +48,9 @@ def fit_adapter(
     cost = work.cost(model)
     asked = step.config.resources.get("train", StepResources())
     shard_base = parallel.size() > 1 and asked.sharding == "fsdp"
-    fitted = fit(model, work.base, material, recipe, step.store, task.job, step.progress, shard_base=shard_base)
+    fitted = fit(
+        model, work.base, material, recipe, step.store, task.job, step.progress, shard_base=shard_base, say=step.say
+    )
     if parallel.rank() == 0:
         save_adapter(model, folder, work.base)
         (folder / CURVE).write_text(json.dumps(fitted.curve, indent=1))

@@ -25,11 +25,11 @@ from components.errors import UserError
 from components.examples import Examples, collate, length_batches
 from components.gradients.projection import Projection
 from components.language_model import Base, answer_logits, margins
+from components.short_memory import is_out_of_memory
 from components.tables import Features
 
 _log = logging.getLogger(__name__)
 Result = TypeVar("Result")
-HOST_OUT_OF_MEMORY = ("not enough memory", "can't allocate memory")  # torch's allocators on Windows and elsewhere
 
 # Receives (parameter name, its gradients) for every LoRA parameter in one backward pass.
 Sink = Callable[[str, torch.Tensor], None]
@@ -92,9 +92,8 @@ def _unless_out_of_memory(work: Callable[[], Result]) -> Result | None:
     """The work's result; None where memory ran out. By then everything that the work held is free again."""
     try:
         return work()
-    except (MemoryError, RuntimeError) as error:  # a GPU's is torch.OutOfMemoryError, a host's only its message tells
-        short = isinstance(error, MemoryError | torch.OutOfMemoryError)
-        if not short and not any(words in str(error) for words in HOST_OUT_OF_MEMORY):
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
             raise
     return None
 

@@ -127,7 +127,8 @@ def _make(step: Step, prepared: Prepared, work: "OnDemand") -> Artifact:
                 warmup_ratio=step.config.training.warmup_ratio,
                 learning_rate_setting=f"{'warm_start' if settings.learning_rate else 'training'}.learning_rate",
             )
-            fitted = fit(model, work.base, material, recipe, step.store, digest_of(inputs)[:32], step.progress)
+            job = digest_of(inputs)[:32]
+            fitted = fit(model, work.base, material, recipe, step.store, job, step.progress, say=step.say)
             facts |= {
                 "curve": fitted.curve,
                 "flops": work.cost(model).training(fitted.tokens, fitted.squared),
