@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from components import tracking
 from components.artifacts import Artifact
 from components.inputs import Prepared
-from components.model_versions import adapters_of, find_version, register_adapter
+from components.model_versions import adapters_of, first_version, register_adapter
+from components.reconnect import reconnect
 from components.step import Step
 
 
@@ -30,8 +31,8 @@ def record_adapter(
         datasets: names of the datasets it was fitted to.
     """
     config = step.config
-    client = tracking.connect(str(config.tracking.uri))
-    known = find_version(client, adapters_of(config.name), "digest", artifact.digest)
+    client = reconnect(str(config.tracking.uri))
+    known = first_version(client, adapters_of(config.name), "digest", artifact.digest)
     if known is not None:
         return {"run_id": known.run_id or "", "version": str(known.version)}
     tags = {"loraloom.kind": kind, "loraloom.digest": artifact.digest, "loraloom.key": artifact.key}

@@ -23,10 +23,11 @@ def register_adapter(
         The version's number.
     """
     model = adapters_of(name)
-    found = find_version(client, model, "digest", digest)
+    found = first_version(client, model, "digest", digest)
     if found is None:
         source = f"{client.get_run(run_id).info.artifact_uri}/{artifact_path}"
-        found = create_version(client, model, source, run_id, {**tags, "digest": digest})
+        made = create_version(client, model, source, run_id, {**tags, "digest": digest})
+        found = only_one(client, made, "digest")
     return int(found.version)
 
 
@@ -37,8 +38,21 @@ def adapters_of(name: str) -> str:
 
 def find_version(client: MlflowClient, model: str, tag: str, value: str) -> ModelVersion | None:
     """The newest version of ``model`` whose ``tag`` is ``value``, or None."""
-    found = client.search_model_versions(f"name = '{model}' and tags.`{tag}` = '{value}'", max_results=1000)
-    return max(found, key=lambda version: int(version.version), default=None)
+    return max(_tagged(client, model, tag, value), key=_number, default=None)
+
+
+def first_version(client: MlflowClient, model: str, tag: str, value: str) -> ModelVersion | None:
+    """The oldest one: of versions of one thing that two runs made at once it is the one that stays."""
+    return min(_tagged(client, model, tag, value), key=_number, default=None)
+
+
+def _tagged(client: MlflowClient, model: str, tag: str, value: str) -> list[ModelVersion]:
+    query = f"name = '{model}' and tags.`{tag}` = '{value}'"
+    return list(client.search_model_versions(query, max_results=1000))
+
+
+def _number(version: ModelVersion) -> int:
+    return int(version.version)
 
 
 def create_version(
@@ -61,3 +75,15 @@ def create_version(
             if "Model Version creation error" not in str(error) or attempt == ATTEMPTS:
                 raise
     raise AssertionError("unreachable")
+
+
+def only_one(client: MlflowClient, made: ModelVersion, tag: str) -> ModelVersion:
+    """The version that stays of those with the same ``tag``, where two runs have made one of the same thing at once.
+
+    Each run looks after it has made its own, so all of them see the first one; who is not first takes its own back.
+    """
+    first = first_version(client, made.name, tag, made.tags[tag])
+    if first is not None and _number(first) < _number(made):
+        client.delete_model_version(made.name, str(made.version))
+        return first
+    return made

@@ -21,6 +21,7 @@ from components.ensemble.report import render_report
 from components.ensemble_logits import ensemble_logits, group_logits, has_logits, start_logits
 from components.inputs import BASE, Prepared, read_datasets
 from components.label_logits import passed_logits
+from components.reconnect import reconnect
 from components.step import Step, read_records, read_references
 from components.summary import assemble
 from components.tables import Logits, write_logits
@@ -194,12 +195,12 @@ def _publish(step: Step, run_id: str, prepared: Prepared, evaluated: dict[str, A
     report.write_text(page)
     _log(step, run_id, summary, page, {name: one.png for name, one in figures.items()})
     uses = [dataset_use(step, prepared, name, "evaluation") for name in prepared.names]
-    tracking.log_datasets(tracking.connect(str(step.config.tracking.uri)), run_id, uses)
+    tracking.log_datasets(reconnect(str(step.config.tracking.uri)), run_id, uses)
 
 
 def _log(step: Step, run_id: str, summary: dict[str, Any], page: str, figures: dict[str, bytes]) -> None:
     """Averages, results, report and figures under the parent run; affinity, partition and weights with digests."""
-    client = tracking.connect(str(step.config.tracking.uri))
+    client = reconnect(str(step.config.tracking.uri))
     numbers = {f"average.{m}": entry["metric"]["value"] for m, entry in summary["average"].items()}
     for name, methods in summary["results"].items():
         for method, found in methods.items():

@@ -13,6 +13,7 @@ from components.artifacts import SCHEMA_VERSION, digest_of
 from components.base_model import model_identity
 from components.config import RunConfig
 from components.model_versions import find_version
+from components.reconnect import reconnect
 from components.registry.aliases import ROLLED_BACK
 from components.registry.register import is_judged
 from components.step import Step, read_references
@@ -36,7 +37,7 @@ def run(config: str, run_name: str, context: str, datasets: Path) -> str:
         prepared = {name: step.load(references, name) for name in references}
         contents = [[name, artifact.digest, artifact.facts["metric"]] for name, artifact in prepared.items()]
         made_from = digest_of({"schema": SCHEMA_VERSION, "datasets": contents, **_settings(step.config)})
-        client = tracking.connect(str(step.config.tracking.uri))
+        client = reconnect(str(step.config.tracking.uri))
         found = find_version(client, step.config.name, TAG, made_from)
         step.facts = {"made_from": made_from, "changed": True}
         if found is None or not is_judged(client, step.config.name, str(found.version), step.config.registry):

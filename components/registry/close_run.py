@@ -9,6 +9,7 @@ import os
 
 from components import events, tracking
 from components.alerts import alert_failure
+from components.reconnect import reconnect
 from components.step import Step, read_records
 
 
@@ -22,7 +23,7 @@ def run(config: str, run_name: str, last: str) -> None:
         ended_early = not facts.get("changes", {"changed": True})["changed"]
         step.facts = {"failed": last not in facts and not ended_early}
         if "open_run" in facts:  # otherwise there is nothing to end
-            client = tracking.connect(str(step.config.tracking.uri))
+            client = reconnect(str(step.config.tracking.uri))
             tracking.close_run(client, facts["open_run"]["run_id"], failed=step.facts["failed"])
         if step.facts["failed"] and events.VARIABLE not in os.environ:
             finished = sorted(facts)

@@ -12,7 +12,7 @@ from components import __version__
 from components.artifacts import canonical, digest_of
 from components.config import RegistryConfig
 from components.errors import UserError
-from components.model_versions import create_version, find_version
+from components.model_versions import create_version, first_version, only_one
 from components.registry.aliases import CHALLENGER, CHAMPION, ROLLED_BACK, holder, move, numbered
 from components.registry.gate import Verdict
 from components.registry.package import log_model
@@ -80,7 +80,7 @@ def register_ensemble(
     """
     description = json.loads((folder / "ensemble.json").read_text())
     digest = ensemble_digest(description)
-    found = find_version(client, name, "ensemble_digest", digest)
+    found = first_version(client, name, "ensemble_digest", digest)
     if found is None:
         tags = {
             **version_tags(description, adapters, metrics),
@@ -88,7 +88,7 @@ def register_ensemble(
             ANSWERS: answers_digest(description),
         }
         model_id, source = log_model(client, name, run_id, folder, description)
-        found = create_version(client, name, source, run_id, tags, model_id)
+        found = only_one(client, create_version(client, name, source, run_id, tags, model_id), "ensemble_digest")
     client.set_registered_model_alias(name, CHALLENGER, str(found.version))
     return _registered(found, changed=found.run_id == run_id)
 

@@ -9,7 +9,8 @@ from components import tracking
 from components.adapter_log import record_adapter
 from components.alerts import alert
 from components.inputs import START, Prepared, read_datasets
-from components.model_versions import adapters_of, find_version
+from components.model_versions import adapters_of, first_version
+from components.reconnect import reconnect
 from components.registry import changes
 from components.registry.ensemble_folder import write_ensemble
 from components.registry.gate import Comparison, Verdict, decide, unchanged, with_served
@@ -49,7 +50,7 @@ def register(
         single = read_references([start, estimates, partition, weights, servable, evaluation])
         references = read_references(adapters) | read_references(boosters) | single
         groups: list[list[str]] = step.load(references, "partition").facts["groups"]
-        client = tracking.connect(str(step.config.tracking.uri))
+        client = reconnect(str(step.config.tracking.uri))
         _record_start(step, context, prepared, references)
         runs, versions = _where_adapters_are(step, client, len(groups), references)
         averages = step.load(references, "evaluation").facts["average"]
@@ -75,7 +76,7 @@ def promote_step(config: str, run_name: str, context: str, registered: str) -> s
         The decision: promoted, refused, manual or unchanged.
     """
     with Step("promote", config, run_name) as step:
-        client = tracking.connect(str(step.config.tracking.uri))
+        client = reconnect(str(step.config.tracking.uri))
         known, version = json.loads(context), json.loads(registered)["version"]
         facts = {record["step"]: record["facts"] for record in read_records(step.store, run_name)}
         verdict = _judge(step, client, known["champion"].get("version"), version, facts["evaluate"]["evaluation"])
@@ -143,7 +144,7 @@ def _where_adapters_are(
     runs, versions = {}, {}
     for name, label in shipped.items():
         digest = step.load(references, label).digest
-        found = find_version(client, adapters_of(step.config.name), "digest", digest)
+        found = first_version(client, adapters_of(step.config.name), "digest", digest)
         if found is None:
             raise RuntimeError(f"{name} was made but never registered")
         runs[name], versions[name] = found.run_id or "", int(found.version)
