@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from components import events
+from components import events, trouble
 from components.artifacts import Artifact, find, key_of, load, publish
 from components.config_transport import unpack
 from components.errors import UserError
@@ -24,7 +24,8 @@ from components.object_store import ObjectStore, open_store
 class Step:
     """One step, or one member of a fan-out, while it runs.
 
-    Use as a context manager: leaving it writes the record, or tells whoever shows progress why the step failed.
+    Use as a context manager: leaving it writes the record, or tells whoever shows progress why the step failed; what is
+    told as a ``UserError`` though it is none (``trouble.py``) becomes one.
     """
 
     def __init__(self, name: str, config: str, run_name: str, part: str = "") -> None:
@@ -50,8 +51,12 @@ class Step:
             reused = bool(self.found) and not self.fresh
             write_record(self.store, self.run_name, self._record(seconds, reused))
             events.finished(self.name, self.part, reused, seconds)
-        elif isinstance(error, UserError):
-            events.failed(self.name, self.part, error.what, error.remedy, error.problems)
+            return
+        known = error if isinstance(error, UserError) else trouble.told(error)
+        if known is not None:
+            events.failed(self.name, self.part, known.what, known.remedy, known.problems)
+            if known is not error:
+                raise known from error
         elif isinstance(error, Exception):  # not where someone stopped it
             events.crashed(self.name, self.part, one_line(error))
 

@@ -35,6 +35,7 @@ Runner = Literal["subprocess", "docker"]
 TASKS_AT_ONCE = 2  # kfp's local runner never runs more
 GPUS = Path("/proc/driver/nvidia/gpus")  # a look that does not import torch
 SECONDS_TO_STOP = 10.0
+AT_WORK = "at-work"  # holds the name of the run under way
 TAIL_LINES = 15
 EXCEPTION = re.compile(r"\s*[\w.]+(Error|Exception|Exit|Interrupt)(: |$)")  # a traceback's last line
 
@@ -81,6 +82,8 @@ def run_local(
     config = resolved(config, root)
     run_name = f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     with locked(root) as lock, _as_steps_see_it(config, root, PIPELINES[until], runner) as config:
+        _end_abandoned(config, root)
+        (root / AT_WORK).write_text(run_name, encoding="utf-8")
         try:
             execute(PIPELINES[until], pack(config), root, run_name, lock=lock, runner=runner, debug=debug)
         except BaseException as error:
@@ -91,6 +94,8 @@ def run_local(
             if isinstance(error, Exception):  # nobody needs to be told of a run that they stopped
                 _alert(config, run_name, error, root)
             raise
+        finally:
+            (root / AT_WORK).unlink()
         from pipelines.summary import collect
 
         return collect(config, root, run_name)
@@ -118,6 +123,12 @@ def _alert(config: RunConfig, run_name: str, error: Exception, root: Path) -> No
     details = {"more": more[-TAIL_LINES:], "log": str(root / "logs" / f"{run_name}.log")}
     if trouble := alert_failure(config, run_name, what, details):
         Console(stderr=True).print(Text(trouble, style="yellow"), soft_wrap=True)
+
+
+def _end_abandoned(config: RunConfig, root: Path) -> None:
+    """End MLflow's run of a command that was killed before it could: whoever holds the lock knows it is gone."""
+    if (root / AT_WORK).is_file():
+        _fail_tracked_run(config, (root / AT_WORK).read_text(encoding="utf-8"))
 
 
 def _fail_tracked_run(config: RunConfig, run_name: str) -> None:

@@ -67,6 +67,23 @@ def run(
         show_result(Console(), summary, _options(config_file, root))
 
 
+def resume(
+    config_file: ConfigOption = Path("config.yaml"),
+    root: RootOption = None,
+    runner: RunnerOption = "subprocess",
+    debug: DebugOption = False,
+) -> None:
+    """Go on with a run that was stopped, killed or failed.
+
+    What is finished is taken as it is: nothing is computed twice, and adapters that MLflow missed are registered.
+    """
+    with reported(debug):
+        folder = root or default_root(read_config(config_file))
+        if not (folder / "logs").is_dir():
+            raise UserError(f"no run has begun under {folder}", remedy=f"loraloom run {_options(config_file, root)}")
+    run(config_file, root, runner, dry_run=False, debug=debug)
+
+
 def demo(
     folder: Annotated[Path, typer.Argument(help="Folder for the demo's data, config and results.")] = Path(
         ".loraloom/demo"
