@@ -28,6 +28,7 @@ from components.errors import UserError
 from components.object_store import Entry
 
 ATTEMPTS = 5
+SECONDS_TO_CONNECT, SECONDS_OF_SILENCE = 10, 60
 MISSING = {"404", "NoSuchKey"}
 BROKEN_OFF = (IncompleteReadError, ReadTimeoutError, ResponseStreamingError)
 TAKEN, BUSY = {"412", "PreconditionFailed"}, {"409", "ConditionalRequestConflict"}
@@ -170,6 +171,11 @@ class S3Store:
             return UserError(
                 f"there is no bucket {self.bucket!r} at {self._endpoint}", remedy="create it, or mend the uri"
             )
+        if code == "RequestTimeTooSkewed":
+            return UserError(
+                f"{self._endpoint} refuses requests because this machine's clock is wrong",
+                remedy="set the clock (timedatectl set-ntp true)",
+            )
         if code in DENIED:
             return UserError(
                 f"access to s3://{self.bucket}/{self.prefix} is denied ({code})",
@@ -184,7 +190,8 @@ def _client(storage: StorageConfig) -> Any:
     config = Config(
         signature_version="s3v4",  # links too, which are signed in the older way by default and then lack KMS
         retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
-        connect_timeout=10,
+        connect_timeout=SECONDS_TO_CONNECT,
+        read_timeout=SECONDS_OF_SILENCE,
         s3={"addressing_style": storage.addressing},
         request_checksum_calculation=checksums,
         response_checksum_validation=checksums,

@@ -1,0 +1,220 @@
+"""A real S3 server (OpenStack Swift, which checks signatures) behind a proxy that misbehaves."""
+
+import datetime
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+
+from components import s3_store
+from components.artifacts import find, load, publish
+from components.errors import UserError
+from components.object_store import LocalStore, open_store
+from components.s3_store import S3Store
+from components.trouble import told
+from tests.faults.conftest import Finished, digests
+from tests.faults.kill import run_once
+from tests.faults.proxy import (
+    Fault,
+    FaultProxy,
+    corrupt,
+    drip,
+    hang,
+    proxied,
+    refuse,
+    reset,
+    reset_after,
+    truncate,
+)
+from tests.integration.servers import S3Server
+
+CONTENT = bytes(range(256)) * 400
+PART = 8 * 2**20  # above this size boto3 sends a file in parts
+BUSY, BROKEN = refuse(503, "SlowDown"), refuse(500, "InternalError")
+
+
+@pytest.fixture
+def proxy(credentials: S3Server) -> Iterator[FaultProxy]:
+    with proxied(credentials.endpoint) as running:
+        yield running
+
+
+@pytest.fixture
+def store(proxy: FaultProxy, credentials: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> S3Store:
+    """A store behind the proxy that is patient for a second only, and sleeps hardly at all between attempts."""
+    monkeypatch.setattr(s3_store, "SECONDS_OF_SILENCE", 1)
+    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0.01)
+    opened = open_store(credentials.storage(f"faults/{tmp_path.name}", endpoint_url=proxy.endpoint), tmp_path)
+    assert isinstance(opened, S3Store)
+    return opened
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        pytest.param([BUSY] * 4, id="503-burst"),
+        pytest.param([BROKEN] * 4, id="500-burst"),
+        pytest.param([reset] * 3, id="reset"),
+        pytest.param([truncate] * 3, id="truncated-body"),
+        pytest.param([drip(1.5)], id="slow-body"),
+        pytest.param([hang(2), hang(2)], id="hanging"),
+        pytest.param([BUSY, reset, truncate, BROKEN], id="one-after-another"),
+    ],
+)
+def test_what_passes_is_waited_for(faults: list[Fault], store: S3Store, proxy: FaultProxy, tmp_path: Path) -> None:
+    store.write("k", CONTENT)
+    proxy.faults["GET"] = list(faults)
+    assert store.read("k") == CONTENT
+    assert proxy.faults["GET"] == []
+    proxy.faults["GET"] = list(faults)
+    store.download("k", tmp_path / "out")
+    assert (tmp_path / "out").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("fault", [BUSY, BROKEN, reset, reset_after])
+def test_a_write_is_done_in_the_end_and_once(fault: Fault, store: S3Store, proxy: FaultProxy) -> None:
+    proxy.faults["PUT"] = [fault] * 3
+    store.write("k", CONTENT)
+    assert store.read("k") == CONTENT
+    proxy.faults["PUT"] = [fault] * 2
+    store.create("k", b"somebody else's")
+    assert store.read("k") == CONTENT
+
+
+STAYS = [
+    ([BUSY] * 5, "SlowDown"),
+    ([reset] * 12, "cannot be reached at http://127.0.0.1"),
+    ([truncate] * 5, "cannot be reached at http://127.0.0.1"),
+    ([hang(2)] * 5, "cannot be reached at http://127.0.0.1"),
+    ([refuse(403, "AccessDenied")], "is denied (AccessDenied)"),
+    ([refuse(403, "ExpiredToken")], "is denied (ExpiredToken)"),
+    ([refuse(403, "RequestTimeTooSkewed")], "this machine's clock is wrong"),
+    ([refuse(404, "NoSuchBucket")], "there is no bucket 'bucket' at http://127.0.0.1"),
+]
+
+
+@pytest.mark.parametrize(("faults", "says"), STAYS, ids=lambda value: value if isinstance(value, str) else "")
+def test_what_stays_is_told_and_leaves_no_half(
+    faults: list[Fault], says: str, store: S3Store, proxy: FaultProxy, tmp_path: Path
+) -> None:
+    store.write("k", CONTENT)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for call in (lambda: store.read("k"), lambda: store.download("k", folder / "out")):
+        proxy.faults["GET"] = proxy.faults["HEAD"] = list(faults)
+        proxy.faults["HEAD"] = list(faults) if says != "there is no bucket" else []
+        with pytest.raises(UserError) as caught:
+            call()
+        proxy.faults.clear()
+        assert says in str(caught.value)
+        assert "Traceback" not in str(caught.value)
+    assert list(folder.iterdir()) == []
+
+
+def test_a_bucket_that_is_not_there(credentials: S3Server, tmp_path: Path) -> None:
+    missing = open_store(credentials.storage(uri="s3://no-such-bucket/x"), tmp_path)
+    with pytest.raises(UserError, match="there is no bucket 'no-such-bucket'") as caught:
+        list(missing.keys(""))
+    assert caught.value.remedy == "create it, or mend the uri"
+
+
+def test_a_clock_that_is_wrong(store: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real server's refusal, of a request that says it is an hour from now."""
+    later = datetime.datetime.now(datetime.UTC).replace(tzinfo=None) + datetime.timedelta(hours=1)
+    monkeypatch.setattr("botocore.auth.get_current_datetime", lambda *_, **__: later)
+    with pytest.raises(UserError, match="this machine's clock is wrong") as caught:
+        store.write("k", b"")
+    assert "set the clock" in caught.value.remedy
+
+
+@pytest.mark.parametrize("fault", [reset, reset_after, BROKEN])
+def test_a_part_that_is_lost_is_sent_again(fault: Fault, store: S3Store, proxy: FaultProxy, tmp_path: Path) -> None:
+    content = bytes(range(256)) * (2 * PART // 256 + 100)
+    (tmp_path / "in").write_bytes(content)
+    proxy.faults["PUT"] = [fault] * 2
+    store.upload(tmp_path / "in", "large")
+    assert store.read("large") == content
+
+
+def test_an_upload_that_is_given_up_leaves_nothing(
+    store: S3Store, proxy: FaultProxy, credentials: S3Server, tmp_path: Path
+) -> None:
+    (tmp_path / "in").write_bytes(bytes(2 * PART))
+    proxy.faults["PUT"] = [reset] * 60
+    with pytest.raises(UserError, match="cannot be reached"):
+        store.upload(tmp_path / "in", "large")
+    proxy.faults.clear()
+    assert list(store.keys("")) == []
+    left = credentials.client().list_multipart_uploads(Bucket="bucket").get("Uploads", [])
+    assert [one["Key"] for one in left if one["Key"].endswith("/large")] == []
+
+
+def test_a_wrong_byte_is_never_taken_for_the_artifact(
+    store: S3Store, proxy: FaultProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    made = publish(store, "dataset", {}, lambda folder: {"bytes": (folder / "a").write_bytes(CONTENT)})
+    made.folder.rename(tmp_path / "elsewhere")  # the copy on this machine is gone
+    manifest = store.read(f"{made.key}/manifest.json")
+    monkeypatch.setattr(store, "read", lambda _: manifest)
+    proxy.faults["GET"] = [corrupt]
+    with pytest.raises(UserError, match="does not match the checksum in its manifest"):
+        load(store, made.key)
+    assert (load(store, made.key).folder / "a").read_bytes() == CONTENT
+
+
+@contextmanager
+def full_disk(room: int) -> Iterator[None]:
+    """No file of this process may grow beyond ``room`` bytes: what a full disk does, without one."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_is_told_and_leaves_no_artifact(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "store")
+    with pytest.raises(OSError) as caught, full_disk(4096):
+        publish(store, "dataset", {}, lambda folder: {"bytes": (folder / "a").write_bytes(CONTENT)}, key="dataset/a")
+    problem = told(caught.value)
+    assert problem is not None
+    assert problem.what.startswith("no space is left to write to: ")
+    assert problem.remedy.startswith("make room; what is finished stays where it is")
+    assert find(store, "dataset/a") is None
+    assert [path for path in (tmp_path / "store").rglob("*") if path.is_file()] == []
+
+
+def test_a_full_disk_leaves_no_half_of_a_download(store: S3Store, tmp_path: Path) -> None:
+    store.write("k", CONTENT)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    with pytest.raises((OSError, UserError)) as caught, full_disk(4096):
+        store.download("k", folder / "out")
+    assert told(caught.value) is not None or isinstance(caught.value, UserError)
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.faults
+def test_a_whole_run_through_a_bad_network(
+    finished: Finished, proxy: FaultProxy, credentials: S3Server, tmp_path: Path
+) -> None:
+    """Every seventh request or so meets a fault; the run takes longer and makes the same."""
+    settings = yaml.safe_load(finished.config.read_text())
+    settings["storage"] = credentials.storage(f"bad/{tmp_path.name}", endpoint_url=proxy.endpoint).model_dump()
+    config = finished.config.with_name("bad-network.yaml")
+    config.write_text(yaml.safe_dump(settings))
+    from tests.faults.proxy import pass_on
+
+    usual: list[Fault] = [pass_on] * 6
+    proxy.faults["GET"] = [*usual, BUSY, *usual, truncate, *usual, reset] * 200
+    proxy.faults["PUT"] = [*usual, BROKEN, *usual, reset_after] * 200
+    proxy.faults["HEAD"] = [*usual, BUSY] * 200
+    done = run_once(config, tmp_path / "root", None, environment=credentials.environment)
+    assert done.exit_code == 0, done.log
+    assert digests(done.summary) == finished.digests
+    assert len(proxy.seen) > 300
