@@ -69,7 +69,7 @@ def read_yaml(path: Path) -> YamlTree:
         raise UserError(
             f"{where}: not valid YAML: {error.problem}", remedy=_syntax_remedy(str(error.problem))
         ) from None
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # of a date far outside the calendar
         raise UserError(f"{path}: not valid YAML: {error}", remedy="put the value in quotes") from None
     except RecursionError:
         raise UserError(f"{path} is nested too deeply", remedy="a config has four levels at most") from None
