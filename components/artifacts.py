@@ -10,7 +10,6 @@ a key once is read there ever after. That needs no lock, and no more of a store 
 """
 
 import errno
-import functools
 import hashlib
 import json
 import os
@@ -27,6 +26,7 @@ from typing import Any
 
 from components import __version__
 from components.errors import UserError
+from components.git_sha import git_sha
 from components.inside import inside
 from components.object_store import LocalStore, ObjectStore
 
@@ -244,31 +244,6 @@ def files_key(store: ObjectStore, key: str) -> str:
 def _files(key: str, manifest: Mapping[str, Any]) -> str:
     """The key's subfolder that holds the files. Those of early artifacts lie beside the manifest."""
     return f"{key}/{manifest.get('folder', '')}".rstrip("/")
-
-
-@functools.cache
-def git_sha() -> str:
-    """The commit this code is at: from the image's environment, else from its own git, else 'unknown'."""
-    if sha := os.environ.get("LORALOOM_GIT_SHA"):
-        return sha
-    source = Path(__file__).resolve().parents[1]
-    # Installed somewhere inside another repository, that one's commit would say nothing of this code.
-    ours = _git(source, "rev-parse", "--show-toplevel") == str(source)
-    return (_git(source, "rev-parse", "HEAD") if ours else "") or "unknown"
-
-
-def _git(folder: Path, *words: str) -> str:
-    """What git answers, '' where there is no git or no repository."""
-    import subprocess
-
-    try:
-        asked = subprocess.run(  # noqa: S603 - fixed words
-            ["git", *words],  # noqa: S607 - the user's own git
-            cwd=folder, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-    except OSError:
-        return ""
-    return asked.stdout.strip()
 
 
 def _cache() -> Path:

@@ -10,8 +10,9 @@ from importlib.metadata import version
 from typing import Any
 
 from components import __version__
-from components.artifacts import LIBRARIES, find, git_sha
+from components.artifacts import LIBRARIES, find
 from components.config import RunConfig
+from components.git_sha import git_sha
 from components.object_store import ObjectStore
 from components.step import read_records
 

@@ -29,8 +29,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
 
-from components.artifacts import canonical, git_sha
+from components.artifacts import canonical
 from components.errors import UserError
+from components.git_sha import git_sha
 
 PARENT = "mlflow.parentRunId"
 CONTEXT = "mlflow.data.context"

@@ -20,16 +20,16 @@ from transformers.trainer_utils import set_seed
 
 from components import parallel
 from components.checkpoints import Checkpoints
-from components.examples import Batch, Examples, collate, length_batches
+from components.examples import Batch, Examples, collate
 from components.finite import check_losses
 from components.language_model import Base, answer_logits, margins
 from components.object_store import ObjectStore
 from components.schedule import batch_order
 from components.short_memory import Parts
+from components.validation_loss import validation_loss
 
 _log = logging.getLogger(__name__)
 Progress = Callable[[int, int, str], None]
-EVALUATION_TOKENS = 8192  # a batch, padding included
 
 
 @dataclass(frozen=True)
@@ -208,44 +208,11 @@ class _MarginTrainer(Trainer):
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         self.model.eval()
-        metrics = {"eval_loss": validation_loss(self.model, self.base, self.material, self.learning_rate_setting)}
+        validation = [part.validation for part in self.material]
+        metrics = {"eval_loss": validation_loss(self.model, self.base, validation, self.learning_rate_setting)}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
-
-
-def validation_loss(
-    model: PeftModel,
-    base: Base,
-    material: Sequence[Material],
-    learning_rate_setting: str = Recipe.learning_rate_setting,
-) -> float:
-    """Mean over datasets of the mean cross-entropy of their validation rows, nats; the same in every process."""
-    losses = []
-    for part in material:
-        logits = torch.from_numpy(_shared_logits(model, base, part.validation))
-        h = margins(logits, torch.tensor(part.validation.label))
-        found = torch.nn.functional.softplus(-h.double())
-        check_losses(found, torch.as_tensor(part.validation.row), learning_rate_setting)
-        losses.append(found.mean().item())
-    return float(np.mean(losses))
-
-
-@torch.no_grad()
-def _shared_logits(model: PeftModel, base: Base, examples: Examples) -> np.ndarray:
-    """Label logits of N examples, float32 [N, C]: each process computes every size-th batch, and all get all.
-
-    All make as many passes, the last ones in vain if need be: a sharded base takes every process for each.
-    """
-    out = np.zeros((len(examples), max(2, len(examples.label_tokens))), dtype=np.float32)
-    batches = list(length_batches(examples.ids, EVALUATION_TOKENS))
-    for first in range(0, len(batches), parallel.size()):
-        turn = first + parallel.rank()
-        index = batches[min(turn, len(batches) - 1)]
-        logits = answer_logits(model, collate([(examples, int(i)) for i in index]).to(base.device))
-        if turn < len(batches):
-            out[index] = logits.float().cpu().numpy()
-    return parallel.added_up(out, base.device)
 
 
 class _Report(TrainerCallback):

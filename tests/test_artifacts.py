@@ -15,9 +15,10 @@ from urllib.request import Request, urlopen
 import boto3
 import pytest
 
-from components.artifacts import Artifact, digest_of, find, git_sha, key_of, load, publish
+from components.artifacts import Artifact, digest_of, find, key_of, load, publish
 from components.config import StorageConfig
 from components.errors import UserError
+from components.git_sha import git_sha
 from components.object_store import LocalStore, ObjectStore
 from components.s3_store import S3Store
 

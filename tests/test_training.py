@@ -19,7 +19,8 @@ from components.errors import UserError
 from components.language_model import Base, attach_adapter, load_base
 from components.object_store import LocalStore
 from components.schedule import batch_order
-from components.training import Fitted, Material, Recipe, fit, validation_loss
+from components.training import Fitted, Material, Recipe, fit
+from components.validation_loss import validation_loss
 from tests.tiny_ensemble import write_base
 from tests.tiny_training import LORA, assert_same, toy_examples, weights
 
@@ -132,7 +133,9 @@ def test_validation_loss_is_the_mean_over_datasets(model: ModelConfig) -> None:
     parts = material()
     with torch.no_grad():
         expected = [obvious_losses(adapter, p, list(range(len(p.validation))), validation=True).mean() for p in parts]
-    assert validation_loss(adapter, base, parts) == pytest.approx(np.mean(expected), abs=1e-5)
+    assert validation_loss(adapter, base, [part.validation for part in parts]) == pytest.approx(
+        np.mean(expected), abs=1e-5
+    )
 
 
 def test_a_separable_task_is_learnt(model: ModelConfig, store: LocalStore) -> None:
@@ -181,7 +184,7 @@ def test_early_stopping_keeps_the_best_epoch(model: ModelConfig, store: LocalSto
     losses = [point["validation_loss"] for point in fitted.curve]
     best = int(np.argmin(losses))
     assert len(losses) == best + 3 < 8  # two epochs without a better loss, then the end
-    assert validation_loss(adapter, base, parts) == pytest.approx(losses[best], abs=1e-6)
+    assert validation_loss(adapter, base, [part.validation for part in parts]) == pytest.approx(losses[best], abs=1e-6)
     assert not adapter.training
 
 
@@ -190,7 +193,7 @@ def test_without_patience_nothing_is_evaluated(model: ModelConfig, store: LocalS
     parts = material(noisy=True)
     fitted = fit(adapter, base, parts, replace(NOISY, epochs=4, patience=None), store, "job", silent)
     assert [set(point) for point in fitted.curve] == [{"epoch", "train_loss"}] * 4
-    assert validation_loss(adapter, base, parts) > 1.0  # the last weights, not the best
+    assert validation_loss(adapter, base, [part.validation for part in parts]) > 1.0  # the last weights, not the best
 
 
 def test_recomputing_activations_changes_nothing(model: ModelConfig, store: LocalStore) -> None:

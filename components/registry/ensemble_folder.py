@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from components import __version__
-from components.artifacts import Artifact, git_sha
+from components.artifacts import Artifact
 from components.base_model import model_files
+from components.git_sha import git_sha
 from components.inputs import START, Prepared
 from components.label_tokens import known_label_tokens
 from components.serving.description import FILE, PEFT_FILES, SCHEMA

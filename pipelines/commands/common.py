@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from components.errors import UserError
-from pipelines.local import PipelineCrash
+from pipelines.crash import PipelineCrash
 
 PROBLEMS_ON_A_SCREEN = 15
 USER_ERROR, CRASH, INTERRUPTED = 2, 1, 130

@@ -20,8 +20,9 @@ from components.config_file import read_config
 from components.errors import UserError
 from pipelines.cli import app
 from pipelines.commands.common import reported
+from pipelines.crash import PipelineCrash
 from pipelines.invocation import typed
-from pipelines.local import PipelineCrash, locked
+from pipelines.local import locked
 
 BASE_MODEL = Path(pipelines.__file__).parent / "demo" / "base_model"
 WORDS = ("red", "green", "blue", "black", "white", "pink", "grey", "brown")

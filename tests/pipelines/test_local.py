@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from components.errors import UserError
-from pipelines.local import GPUS, PipelineCrash, _environment, _failure, execute, locked
+from pipelines.crash import PipelineCrash
+from pipelines.local import GPUS, _environment, _failure, execute, locked
 
 
 @pytest.fixture(autouse=True)
