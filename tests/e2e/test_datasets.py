@@ -40,6 +40,8 @@ class History:
         config = settings()
         config["datasets"] = [{"name": name, "path": name, "template": "{text}\nMood:\n"} for name in names]
         config["gradients"]["samples_per_dataset"] = 12
+        # theta* has to have learnt what most of them answer, or a dataset that is new makes another one.
+        config["warm_start"] = {"epochs": 3, "samples_per_dataset": 40, "learning_rate": 0.01}
         config["ensemble"]["baselines"] = []
         config["registry"]["promote"] = "manual"
         self.config.write_text(yaml.safe_dump(config))
