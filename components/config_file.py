@@ -130,8 +130,6 @@ def _say(detail: ErrorDetails, where: tuple[str | int, ...]) -> str:
         return "should not be empty"
     if kind == "string_pattern_mismatch":
         return "should be lower-case letters, digits, '-' and '_', at most 63 of them"
-    if kind == "too_short":
-        return "should have at least one entry"
     return detail["msg"].removeprefix("Value error, ").removeprefix("Input ").partition(", unable to parse")[0]
 
 

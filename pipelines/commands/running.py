@@ -80,7 +80,7 @@ def resume(
     with reported(debug):
         folder = root or default_root(read_config(config_file))
         if not (folder / "logs").is_dir():
-            raise UserError(f"no run has begun under {folder}", remedy=f"loraloom run {_options(config_file, root)}")
+            raise UserError(f"no run has begun under {folder}", remedy=typed("run", *_options(config_file, root)))
     run(config_file, root, runner, dry_run=False, debug=debug)
 
 

@@ -13,8 +13,8 @@ import atheris
 with atheris.instrument_imports(include=["components.config_file", "components.yaml_tree", "components.data"]):
     from components.config import DatasetConfig, StorageConfig
     from components.config_file import read_config
+    from components.data.formats import FORMATS
     from components.data.prepare import prepare
-    from components.data.read import FORMATS
     from components.errors import UserError
 
 FOLDER = Path(tempfile.mkdtemp(prefix="loraloom-fuzz-"))

@@ -104,7 +104,7 @@ FAULTS = [
     Fault("dropout-of-everything", added("lora: {dropout: 1}"), (":3: lora.dropout: should be less than 1, not 1",)),
     Fault("not-a-number", added("training: {learning_rate: .nan}"), ("should be a finite number, not nan",)),
     Fault("seed-too-large", added("seed: 99999999999"), ("should be below 4294967296 (2^32)",)),
-    Fault("no-datasets", text("model: {id: model}\ndatasets: []\n"), (":2: datasets: should have at least one entry",)),
+    Fault("no-datasets", text("model: {id: model}\ndatasets: []\n"), (":2: datasets: should not be empty",)),
     Fault(
         "no-rows-wanted",
         of_dataset("path: film, max_rows: {train: 0}"),

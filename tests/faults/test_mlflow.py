@@ -22,6 +22,7 @@ from components.object_store import LocalStore
 from components.registry import close_run, open_run
 from pipelines import local
 from pipelines.cli import app
+from pipelines.invocation import typed
 from tests.faults.conftest import Finished, digests
 from tests.faults.kill import AGAIN, Run, run_once
 from tests.integration.servers import ended, wait_until_healthy
@@ -73,7 +74,7 @@ def test_there_is_nothing_to_resume_before_a_run(finished: Finished, tmp_path: P
     done = CliRunner().invoke(app, ["resume", *options])
     assert done.exit_code == 2
     assert done.stderr.startswith(f"error: no run has begun under {tmp_path}")
-    assert f"-> loraloom run -c {finished.config} --root {tmp_path}" in done.stderr
+    assert f"-> {typed('run', *options)}" in done.stderr
 
 
 class Server:

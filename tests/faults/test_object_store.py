@@ -88,7 +88,6 @@ STAYS = [
     ([BUSY] * 5, "SlowDown"),
     ([reset] * 12, "cannot be reached at http://127.0.0.1"),
     ([truncate] * 5, "cannot be reached at http://127.0.0.1"),
-    ([hang(2)] * 5, "cannot be reached at http://127.0.0.1"),
     ([refuse(403, "AccessDenied")], "is denied (AccessDenied)"),
     ([refuse(403, "ExpiredToken")], "is denied (ExpiredToken)"),
     ([refuse(403, "RequestTimeTooSkewed")], "this machine's clock is wrong"),

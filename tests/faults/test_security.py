@@ -95,7 +95,8 @@ def test_no_code_unpickles_unpacks_or_evaluates() -> None:
                 modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
                 assert not {name.partition(".")[0] for name in modules} & NEVER, path
             if isinstance(node, ast.Call):
-                assert ast.unparse(node.func) not in NEVER_CALLED, f"{path}:{node.lineno}"
+                safe = "yaml.CSafeLoader" in map(ast.unparse, node.args)
+                assert safe or ast.unparse(node.func) not in NEVER_CALLED, f"{path}:{node.lineno}"
 
 
 @pytest.mark.parametrize("name", ["../x", "a/../../x", "/etc/passwd", "..", ".", "", "a/../../../../tmp/x"])

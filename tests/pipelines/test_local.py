@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from components.errors import UserError
-from pipelines.crash import PipelineCrash
-from pipelines.local import GPUS, _environment, _failure, execute, locked
+from pipelines.crash import PipelineCrash, failure
+from pipelines.local import GPUS, _environment, execute, locked
 
 
 @pytest.fixture(autouse=True)
@@ -67,12 +67,10 @@ def test_a_crash_that_a_step_told_of_is_told_by_its_name(tmp_path: Path) -> None
     at_work = [{"event": "started", "step": "extract", "part": part} for part in "ab"]
     died = {"event": "crashed", "step": "extract", "part": "a", "why": "RuntimeError: no kernel"}
     retried = {"event": "finished", "step": "extract", "part": "a"}
-    failure = _failure([*at_work, died], tmp_path / "log")
-    assert isinstance(failure, PipelineCrash) and failure.steps == ("extract a crashed: RuntimeError: no kernel",)
-    failure = _failure([*at_work, died, retried], tmp_path / "log")
-    assert isinstance(failure, PipelineCrash) and failure.steps == (
-        "extract b crashed: KeyError: 'noise of a library'",
-    )
+    found = failure([*at_work, died], tmp_path / "log")
+    assert isinstance(found, PipelineCrash) and found.steps == ("extract a crashed: RuntimeError: no kernel",)
+    found = failure([*at_work, died, retried], tmp_path / "log")
+    assert isinstance(found, PipelineCrash) and found.steps == ("extract b crashed: KeyError: 'noise of a library'",)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

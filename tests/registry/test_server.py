@@ -74,7 +74,7 @@ def register_two(client: MlflowClient, folder: Path, model: ModelConfig) -> dict
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    folder = tmp_path_factory.mktemp("served")
+    folder = tmp_path_factory.mktemp("live-server")
     client = tracking.connect(f"sqlite:///{folder}/mlflow.db")
     expected = register_two(client, folder, write_base(folder / "base"))
     client.set_registered_model_alias(NAME, "champion", "1")
@@ -189,7 +189,7 @@ def test_no_version_has_the_alias(served: Served) -> None:
 def test_a_version_that_this_release_cannot_read_does_not_take_over(
     served: Served, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    [folder] = tmp_path_factory.getbasetemp().glob("served*/one")
+    [folder] = tmp_path_factory.getbasetemp().glob("live-server0/one")
     shutil.copytree(folder, tmp_path / "later")
     description = json.loads((folder / "ensemble.json").read_text()) | {"schema": 99, "loraloom_version": "9.0.0"}
     (tmp_path / "later" / "ensemble.json").write_text(json.dumps(description))
