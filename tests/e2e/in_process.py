@@ -4,9 +4,14 @@ What kfp adds (processes, fan-outs, the branch that ends a run early) is in ``te
 """
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from components import alerts
 from components.adapters import boost, train
 from components.config_file import read_config, resolved
 from components.config_transport import pack
@@ -18,6 +23,17 @@ from components.registry import changes, close_run, open_run, steps
 from components.serving import servable
 from components.surrogate import estimate
 from pipelines.summary import collect
+from tests.listener import Listener, listening
+
+
+@contextmanager
+def told_to_a_listener(events: Path) -> Iterator[Listener]:
+    """Steps of this process tell their alerts to a listener, without long pauses, and their events to a file."""
+    with pytest.MonkeyPatch.context() as patch, listening() as listener:
+        patch.setenv("LORALOOM_WEBHOOK", listener.url)
+        patch.setenv("LORALOOM_EVENTS", str(events))
+        patch.setattr(alerts, "PAUSE", 0.001)
+        yield listener
 
 
 def run_steps(config_file: Path, root: Path) -> dict[str, Any]:

@@ -14,14 +14,13 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from components import alerts
 from components.object_store import LocalStore
 from components.step import read_records
 from components.tracking import connect
 from pipelines.cli import app
-from tests.e2e.in_process import run_steps
+from tests.e2e.in_process import run_steps, told_to_a_listener
 from tests.e2e.project import LABELS, NOUNS, PARTS, sentences, settings, write_rows
-from tests.listener import Listener, listening
+from tests.listener import Listener
 from tests.tiny_ensemble import write_base
 
 GROUPS = [["film", "food"], ["mirror", "reverse"]]
@@ -104,10 +103,7 @@ class History:
 
 @pytest.fixture(scope="module")
 def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
-    with pytest.MonkeyPatch.context() as patch, listening() as listener:
-        patch.setenv("LORALOOM_WEBHOOK", listener.url)
-        patch.setenv("LORALOOM_EVENTS", str(tmp_path_factory.mktemp("events") / "events.jsonl"))
-        patch.setattr(alerts, "PAUSE", 0.001)
+    with told_to_a_listener(tmp_path_factory.mktemp("events") / "events.jsonl") as listener:
         yield History(tmp_path_factory.mktemp("project"), listener)
 
 

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from tests.e2e.project import settings, write_project
+from tests.faults.harness import Sound
 from tests.faults.kill import run_once
 from tests.integration.conftest import credentials, swift  # noqa: F401 - the real S3 server
 
@@ -53,6 +54,13 @@ def write_small(folder: Path) -> Path:
     config["alerts"] = {"webhook_env": "LORALOOM_WEBHOOK"}
     config_file.write_text(yaml.safe_dump(config))
     return config_file
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Sound:
+    project = Sound(tmp_path_factory.mktemp("sound"))
+    project.write()
+    return project
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import pytest
-
 from tests.faults.harness import Fault, Sound, copy_of, parametrize, told
 
 SMALL = "model: {id: model}\ndatasets: [{name: film, path: film}]\n"
@@ -166,13 +164,6 @@ FAULTS = [
     Fault("unknown-tracking", added("tracking: {uri: 'redis://host'}"), ("is no address for MLflow",)),
     Fault("cron-that-never-comes", added("schedule: {cron: '0 0 25 * * *'}"), ("hour '25' is not within 0-23",)),
 ]
-
-
-@pytest.fixture(scope="module")
-def sound(tmp_path_factory: pytest.TempPathFactory) -> Sound:
-    project = Sound(tmp_path_factory.mktemp("sound"))
-    project.write()
-    return project
 
 
 @parametrize(FAULTS)

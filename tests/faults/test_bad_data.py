@@ -216,13 +216,6 @@ FAULTS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def sound(tmp_path_factory: pytest.TempPathFactory) -> Sound:
-    project = Sound(tmp_path_factory.mktemp("sound"))
-    project.write()
-    return project
-
-
 @parametrize(FAULTS)
 def test_data_that_cannot_be_used_are_named_with_file_and_line(fault: Fault, sound: Sound, tmp_path: Path) -> None:
     project = copy_of(sound, tmp_path / "project")

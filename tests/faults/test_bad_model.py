@@ -171,13 +171,6 @@ LOADED = [
 FAULTS, WORDS = FILES + LOADED, ("check", "--gradients")
 
 
-@pytest.fixture(scope="module")
-def sound(tmp_path_factory: pytest.TempPathFactory) -> Sound:
-    project = Sound(tmp_path_factory.mktemp("sound"))
-    project.write()
-    return project
-
-
 @parametrize(FILES)
 def test_a_folder_that_holds_no_usable_model_is_told_without_its_weights(
     fault: Fault, sound: Sound, tmp_path: Path
