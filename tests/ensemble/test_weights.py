@@ -75,6 +75,16 @@ def test_nearly_identical_adapters_reach_the_gap():
     assert objective(start, close, label, 0, 0, w) <= cvxpy_optimum(start, close, label, 0, 0) + 1e-7
 
 
+@pytest.mark.parametrize("scale", [10.0, 150.0])
+def test_few_rows_with_large_logits_reach_the_gap(scale):
+    for seed in range(10):
+        start, increments, label = problem(seed, rows=12, classes=3, groups=3, scale=scale)
+        offset, slopes = module._against_label(scale * start, increments, label)
+        w = solve_simplex(offset, slopes, np.zeros(3), np.full(3, 1 / 3))
+        least = cvxpy_optimum(scale * start, increments, label, 0, 0)
+        assert objective(scale * start, increments, label, 0, 0, w) <= least + 1e-6 * scale
+
+
 def test_many_classes_and_groups():
     start, increments, label = problem(5, rows=150, classes=30, groups=8)
     offset, slopes = module._against_label(start, increments, label)

@@ -119,10 +119,7 @@ def test_projections_are_linear(seed: int, kind: Any, a: float, b: float) -> Non
     torch.testing.assert_close(projected(a * x + b * y), a * projected(x) + b * projected(y), atol=1e-3, rtol=1e-3)
 
 
-@pytest.mark.xfail(
-    raises=ArithmeticError, reason="few rows with large logits: fit_weights stops before its gap is closed"
-)
-@given(st.integers(1, 4), st.integers(2, 5), st.integers(1, 12), st.integers(0, 2**31), st.floats(0, 30))
+@given(st.integers(1, 4), st.integers(2, 5), st.integers(1, 12), st.integers(0, 2**31), st.floats(0, 300))
 @hypothesis_settings(max_examples=40, deadline=None)
 def test_weights_lie_on_the_simplex(groups: int, classes: int, rows: int, seed: int, scale: float) -> None:
     random = np.random.default_rng(seed)
