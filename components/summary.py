@@ -147,8 +147,9 @@ def _adapters(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 def _cost(records: list[dict[str, Any]], facts: _Facts, made: Mapping[str, Any]) -> dict[str, Any]:
     """Seconds, memory and FLOPs by step, and what the ensemble costs over one multi-task adapter.
 
-    ``ours`` counts warm start, extraction, groups and boosters, also where their results were reused, and no
-    evaluation; ``multitask`` the multi-task adapter trained from theta*, or None where it was not asked for.
+    A step's FLOPs are those that this run spent. ``ours`` is what the result took, whichever run spent it: warm start,
+    extraction, groups and boosters, also where they (of features: single rows) were reused, and no evaluation;
+    ``multitask`` the multi-task adapter trained from theta*, or None where it was not asked for.
     """
     keys = ("step", "part", "seconds", "peak_memory_bytes", "flops", "reused")
     cost: dict[str, Any] = {"steps": [{key: record[key] for key in keys} for record in records]}

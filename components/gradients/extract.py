@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from components.artifacts import Artifact, key_of
-from components.gradients.known_rows import known_rows, write_row_by_row
+from components.gradients.known_rows import Taken, known_rows, write_row_by_row
 from components.inputs import BASE, START, outputs_digest, read_datasets
 from components.label_logits import obtain_logits
 from components.prepared import SPLITS, PreparedDataset, SplitName
@@ -18,7 +18,6 @@ from components.step import Step, read_references
 if TYPE_CHECKING:
     from components.gradients.memory import Budget
     from components.on_demand import OnDemand
-    from components.tables import Features
 
 HALF = 16  # digits of a key that say which features these are, and as many that say of which rows
 
@@ -62,7 +61,7 @@ def _features(
     key = f"{shelf}-{key_of('features', inputs)[-HALF:]}"
     job = f"checkpoints/{key.rpartition('/')[2]}"
 
-    def compute(split: SplitName, index: np.ndarray) -> "Features":
+    def compute(split: SplitName, index: np.ndarray) -> Taken:
         from components.gradients.projection import Projection
         from components.gradients.shards import sharded_gradients
 
@@ -70,16 +69,17 @@ def _features(
         projection = Projection(settings.dim, seed, settings.projection, work.base.device)
         examples = work.examples(dataset, split).take(index)
         tokens = budget.tokens(model, work.base, examples, settings.dim)
-        step.flops += work.cost(model).gradients(*work.spent([examples]))
-        return sharded_gradients(step, f"{job}/{split}", model, work.base, examples, projection, tokens)
+        cost = work.cost(model)
+        flops = np.array([cost.gradients(len(ids), len(ids) ** 2) for ids in examples.ids], dtype=np.int64)
+        step.flops += int(flops.sum())
+        return Taken(sharded_gradients(step, f"{job}/{split}", model, work.base, examples, projection, tokens), flops)
 
     def write(folder: Path) -> dict[str, Any]:
-        before = step.flops
         splits: tuple[SplitName, ...] = ("train", "validation")
         index = {split: feature_index(step.config, dataset, split) for split in splits}
         look_up = partial(known_rows, step.store, f"{shelf}-")
         facts = write_row_by_row(folder, dataset, index, look_up, compute)
-        return {**facts, "flops": step.flops - before, "truncated": _truncated(work, dataset)}
+        return {**facts, "truncated": _truncated(work, dataset)}
 
     label = f"features/{dataset.name}"
     step.obtain(label, "features", inputs, write, key=key)

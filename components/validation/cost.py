@@ -16,8 +16,9 @@ def compare_costs(
 ) -> dict[str, Any]:
     """FLOPs and seconds of estimating (warm start, extraction, solver) and of fine-tuning, and their ratios.
 
-    The solver's FLOPs, a few matrix products, are not counted; its seconds are. What fine-tuning subsets that were
-    not fine-tuned would cost is extrapolated by their number of datasets.
+    The solver's FLOPs, a few matrix products, are not counted; its seconds are. Features count in full, also those of
+    rows that an earlier run took; how long these took is not known, so then there are no seconds. What fine-tuning
+    subsets that were not fine-tuned would cost is extrapolated by their number of datasets.
 
     Args:
         sizes: datasets in each subset that was estimated, [K].
@@ -29,8 +30,9 @@ def compare_costs(
     """
     parts = [start, *features]
     flops = sum(part.facts["flops"] for part in parts)
-    measured = [part.seconds for part in (*parts, affinity)]
-    seconds = None if any(one is None for one in measured) else float(sum(one or 0.0 for one in measured))
+    measured = [part.seconds for part in (*parts, affinity) if part.seconds is not None]
+    anew = all(part.facts["computed"] == part.facts["rows"] for part in features)
+    seconds = float(sum(measured)) if anew and len(measured) == len(parts) + 1 else None
     held = trials.members.sum(axis=1)
     each = float(trials.flops.sum() / (held.sum() * trials.seeds))
     known = np.isfinite(trials.seconds)

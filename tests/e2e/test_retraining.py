@@ -204,6 +204,9 @@ def test_one_dataset_costs_its_groups_share_and_little_more(history: History, fi
     share = trained["group-0"] / full["train"]
     assert sum(spent.values()) <= share * full["train"] + 0.1 * sum(full.values()), (full, spent)
     assert spent["warm_start"] == 0
+    before, now = (summary["cost"]["training_flops"]["extract"] for summary in (first, grown))
+    assert now == pytest.approx(before, rel=0.1)  # of as many rows as before, though few of them were taken anew
+    assert 0 < spent["extract"] < 0.5 * now
 
 
 def test_drift_is_measured_since_the_champion_and_warns(history: History, grown: Summary, poisoned: Summary) -> None:

@@ -16,17 +16,19 @@ from transformers import AutoTokenizer
 from components.artifacts import find
 from components.config import GradientsConfig, ModelConfig, WarmStartConfig
 from components.events import VARIABLE
+from components.flops import pass_cost
 from components.gradients import shards as module
 from components.gradients.extract import run
 from components.gradients.shards import shards
 from components.gradients.warm_start import run as warm_start
+from components.language_model import attach_adapter, load_base
 from components.object_store import LocalStore
 from components.prepared import PreparedDataset, Split
 from components.step import Step, read_records, read_references
 from components.tables import Features, read_features
 from tests.conftest import random_examples
 from tests.tiny_ensemble import write_base
-from tests.tiny_training import publish_datasets, tiny_config, toy_dataset
+from tests.tiny_training import LORA, TEMPLATE, publish_datasets, tiny_config, toy_dataset
 
 ROOT = Path(__file__).parents[2]
 # Six rows a batch and one batch a shard; dies by SIGKILL when it wants to publish one more shard than it may.
@@ -145,6 +147,13 @@ def taken(config: str, folder: Path, dataset: PreparedDataset) -> tuple[dict[str
     return tables, artifact.facts, record["flops"]
 
 
+def flops_by_formula(model: ModelConfig, texts: list[str]) -> int:
+    """What the gradients of these texts take, by the formula for whole batches."""
+    base = load_base(model)
+    lengths = [len(base.tokenizer(TEMPLATE.format(text=text)).input_ids) for text in texts]
+    return pass_cost(base, attach_adapter(base, LORA, seed=0)).gradients(sum(lengths), sum(n**2 for n in lengths))
+
+
 def with_rows(dataset: PreparedDataset, more: Split) -> PreparedDataset:
     """The dataset with more training rows; rows stand by ascending id, so they come between the others."""
     old = dataset.splits["train"]
@@ -160,19 +169,21 @@ def test_new_rows_cost_new_rows_only(model: ModelConfig, tmp_path: Path, dtype: 
     model = model.model_copy(update={"dtype": dtype})
     config, first = prepared(model, tmp_path), toy_dataset("mood")
     before, facts, full_cost = taken(config, tmp_path, first)
-    assert (facts["rows"], facts["computed"], facts["flops"]) == (48, 48, full_cost)
+    assert (facts["rows"], facts["computed"], facts["flops"], facts["flops_computed"]) == (48, 48, full_cost, full_cost)
     more = toy_dataset("mood", rows=(8, 2, 2), seed=1).splits["train"]
     grown = with_rows(first, more)
     after, facts, cost = taken(config, tmp_path, grown)
-    assert (facts["rows"], facts["computed"], facts["flops"]) == (56, 8, cost)
-    assert cost < 0.3 * full_cost
+    assert (facts["rows"], facts["computed"], facts["flops_computed"]) == (56, 8, cost)
+    assert 0 < cost < 0.3 * full_cost
+    assert facts["flops"] == full_cost + cost  # what all rows took, in two runs
     old = np.isin(after["train"].row, before["train"].row)
     assert (after["train"].features[old] == before["train"].features).all()
     assert (after["validation"].features == before["validation"].features).all()
 
     anew = prepared(model, tmp_path / "anew")
-    whole, facts, _ = taken(anew, tmp_path / "anew", grown)
+    whole, facts, at_once = taken(anew, tmp_path / "anew", grown)
     assert facts["computed"] == 56
+    assert facts["flops"] == facts["flops_computed"] == at_once == full_cost + cost
     for split, table in whole.items():  # put together from two runs: the same but for the dtype's last bits
         assert (table.row == after[split].row).all()
         scale = np.abs(table.features).max()
@@ -182,11 +193,13 @@ def test_new_rows_cost_new_rows_only(model: ModelConfig, tmp_path: Path, dtype: 
 
 def test_rows_that_went_cost_nothing_and_another_label_is_another_row(model: ModelConfig, tmp_path: Path) -> None:
     config, first = prepared(model, tmp_path), toy_dataset("mood")
-    before, _, _ = taken(config, tmp_path, first)
+    before, full, _ = taken(config, tmp_path, first)
     train = first.splits["train"]
     fewer = Split(train.row[4:], {"text": train.fields["text"][4:]}, train.label[4:], None)
     after, facts, cost = taken(config, tmp_path, replace(first, splits={**first.splits, "train": fewer}))
-    assert (facts["rows"], facts["computed"], cost) == (44, 0, 0)
+    assert (facts["rows"], facts["computed"], facts["flops_computed"], cost) == (44, 0, 0, 0)
+    gone = full["flops"] - facts["flops"]
+    assert gone == flops_by_formula(model, train.fields["text"][:4])
     assert (after["train"].features == before["train"].features[4:]).all()
 
     label = train.label.copy()
