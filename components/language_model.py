@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -203,14 +204,16 @@ def example_logits(
     base: Base,
     examples: Examples,
     batch_tokens: int = 8192,
+    passed: Callable[[int], None] = lambda rows: None,
 ) -> np.ndarray:
-    """Label logits of N examples of one dataset, float32 [N, C], in their order."""
+    """Label logits of N examples of one dataset, float32 [N, C], in their order; ``passed`` hears of each batch."""
     classes = max(2, len(examples.label_tokens))
     out = np.zeros((len(examples), classes), dtype=np.float32)
     for index in full_batches(examples.ids, batch_tokens):
         batch = collate([(examples, int(i)) for i in index]).to(base.device)
         out[index] = answer_logits(model, batch).float().cpu().numpy()
         check_logits(examples.row[index], out[index])
+        passed(len(index))
     return out
 
 

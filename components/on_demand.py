@@ -89,20 +89,28 @@ class OnDemand:
         return pass_cost(self.base, model)
 
     def logits(
-        self, folder: Path | None, dataset: PreparedDataset, split: SplitName
+        self,
+        folder: Path | None,
+        dataset: PreparedDataset,
+        split: SplitName,
+        passed: Callable[[int], None] = lambda rows: None,
     ) -> Callable[[np.ndarray], np.ndarray]:
-        """A function from positions in the split to label logits under the adapter in ``folder`` (None: the base)."""
+        """A function from positions in the split to label logits under the adapter in ``folder`` (None: the base).
+
+        Args:
+            passed: told of every batch how many rows it had.
+        """
 
         def compute(index: np.ndarray) -> np.ndarray:
             from components.language_model import example_logits
 
             examples = self.examples(dataset, split).take(index)
             if folder is not None:
-                return example_logits(self.adapter(folder), self.base, examples)
+                return example_logits(self.adapter(folder), self.base, examples, passed=passed)
             if self._model is None:
-                return example_logits(self.base.model, self.base, examples)
+                return example_logits(self.base.model, self.base, examples, passed=passed)
             with self._model.disable_adapter():
-                return example_logits(self._model, self.base, examples)
+                return example_logits(self._model, self.base, examples, passed=passed)
 
         return compute
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from components.artifacts import Artifact, key_of
 from components.gradients.known_rows import Taken, known_rows, write_row_by_row
+from components.gradients.row_progress import RowProgress
 from components.inputs import BASE, START, outputs_digest, read_datasets
 from components.label_logits import obtain_logits
 from components.prepared import SPLITS, PreparedDataset, SplitName
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from components.gradients.memory import Budget
     from components.on_demand import OnDemand
 
+LOGITS: tuple[tuple[SplitName, str], ...] = (("train", START), ("validation", START), ("test", START), ("test", BASE))
 HALF = 16  # digits of a key that say which features these are, and as many that say of which rows
 
 
@@ -37,16 +39,40 @@ def run(config: str, run_name: str, datasets: Path, start: Path, shard: str, fea
         prepared = read_datasets(step, {name: references[name] for name in names})
         theta = step.load(read_references(start), START)
         work, budget = OnDemand(step), Budget(step.config.gradients.batch_tokens, step.say)
-        for done, dataset in enumerate(prepared.datasets):
-            step.progress(done, len(names), dataset.name)
-            _features(step, work, dataset, prepared.digests[dataset.name], theta, budget)
-            _logits(step, work, dataset, theta)
+        rows = RowProgress(step, sum(_rows(step, dataset) for dataset in prepared.datasets))
+        for dataset in prepared.datasets:
+            _features(step, work, dataset, prepared.digests[dataset.name], theta, budget, rows)
+            _logits(step, work, dataset, theta, rows)
             _say_what_was_cut(step, dataset.name)
+        rows.begin(0, "")
         step.pass_on(features)
 
 
+def _rows(step: Step, dataset: PreparedDataset) -> int:
+    """Rows of one dataset that go through the model: for their features, and for each of their logits."""
+    index = _feature_index(step, dataset)
+    logits = sum(len(_logits_index(step, dataset, split)) for split, _ in LOGITS)
+    return sum(map(len, index.values())) + logits
+
+
+def _feature_index(step: Step, dataset: PreparedDataset) -> dict[SplitName, np.ndarray]:
+    splits: tuple[SplitName, ...] = ("train", "validation")
+    return {split: feature_index(step.config, dataset, split) for split in splits}
+
+
+def _logits_index(step: Step, dataset: PreparedDataset, split: SplitName) -> np.ndarray:
+    """Of training rows only those that features are taken of."""
+    return feature_index(step.config, dataset, split) if split == "train" else np.arange(len(dataset.splits[split].row))
+
+
 def _features(
-    step: Step, work: "OnDemand", dataset: PreparedDataset, digest: str, theta: Artifact, budget: "Budget"
+    step: Step,
+    work: "OnDemand",
+    dataset: PreparedDataset,
+    digest: str,
+    theta: Artifact,
+    budget: "Budget",
+    rows: RowProgress,
 ) -> None:
     settings, seed = step.config.gradients, step.config.seed
     taken = {
@@ -60,23 +86,26 @@ def _features(
     shelf = key_of("features", lineage)[:-HALF]
     key = f"{shelf}-{key_of('features', inputs)[-HALF:]}"
     job = f"checkpoints/{key.rpartition('/')[2]}"
+    index = _feature_index(step, dataset)
+    rows.begin(sum(map(len, index.values())), dataset.name)
 
-    def compute(split: SplitName, index: np.ndarray) -> Taken:
+    def compute(split: SplitName, at: np.ndarray) -> Taken:
         from components.gradients.projection import Projection
         from components.gradients.shards import sharded_gradients
 
         model = work.adapter(theta.folder)
         projection = Projection(settings.dim, seed, settings.projection, work.base.device)
-        examples = work.examples(dataset, split).take(index)
+        examples = work.examples(dataset, split).take(at)
         tokens = budget.tokens(model, work.base, examples, settings.dim)
         cost = work.cost(model)
         flops = np.array([cost.gradients(len(ids), len(ids) ** 2) for ids in examples.ids], dtype=np.int64)
         step.flops += int(flops.sum())
-        return Taken(sharded_gradients(step, f"{job}/{split}", model, work.base, examples, projection, tokens), flops)
+        table = sharded_gradients(
+            step, f"{job}/{split}", model, work.base, examples, projection, tokens, passed=rows.passed
+        )
+        return Taken(table, flops)
 
     def write(folder: Path) -> dict[str, Any]:
-        splits: tuple[SplitName, ...] = ("train", "validation")
-        index = {split: feature_index(step.config, dataset, split) for split in splits}
         look_up = partial(known_rows, step.store, f"{shelf}-")
         facts = write_row_by_row(folder, dataset, index, look_up, compute)
         return {**facts, "truncated": _truncated(work, dataset)}
@@ -101,20 +130,17 @@ def _say_what_was_cut(step: Step, name: str) -> None:
     step.say_if(f"{name}: texts longer than model.max_length were cut ({told})" if told else "")
 
 
-def _logits(step: Step, work: "OnDemand", dataset: PreparedDataset, theta: Artifact) -> None:
-    wanted: list[tuple[SplitName, str, Path | None]] = [
-        ("train", START, theta.folder),
-        ("validation", START, theta.folder),
-        ("test", START, theta.folder),
-        ("test", BASE, None),
-    ]
-    for split, model, folder in wanted:
+def _logits(step: Step, work: "OnDemand", dataset: PreparedDataset, theta: Artifact, rows: RowProgress) -> None:
+    for split, model in LOGITS:
+        folder = theta.folder if model == START else None
+        index = _logits_index(step, dataset, split)
+        rows.begin(len(index), f"{dataset.name}: logits")
         obtain_logits(
             step,
-            outputs_digest(step, theta.digest if folder else None),
+            outputs_digest(step, theta.digest if model == START else None),
             dataset,
             split,
-            work.logits(folder, dataset, split),
+            work.logits(folder, dataset, split, rows.passed),
             model=model,
-            index=feature_index(step.config, dataset, "train") if split == "train" else None,
+            index=index,
         )

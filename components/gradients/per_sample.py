@@ -42,11 +42,13 @@ def projected_gradients(
     projection: Projection,
     batch_tokens: int,
     say: Callable[[str], None] = _log.warning,
+    passed: Callable[[int], None] = lambda rows: None,
 ) -> Features:
     """Margins [M] and projected margin gradients [M, dim] of M examples of one dataset, in their order.
 
     Args:
         say: told when memory runs out and the batches that are left are made half as large.
+        passed: told of every batch how many rows it had.
 
     Raises:
         UserError: the model has LoRA layers whose per-sample gradients this cannot take exactly, a gradient is not
@@ -68,6 +70,7 @@ def projected_gradients(
         waiting.pop(0)
         features[index], margin[index] = found
         _check_finite(examples.row[index], features[index], margin[index])
+        passed(len(index))
     return Features(examples.row, features, margin)
 
 

@@ -6,6 +6,7 @@ is cut into batches by itself, so its features are the same bytes whether or not
 The shards go when the dataset's features are published.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -31,11 +32,13 @@ def sharded_gradients(
     examples: Examples,
     projection: Projection,
     batch_tokens: int,
+    passed: Callable[[int], None],
 ) -> Features:
     """:func:`projected_gradients` of M examples, shard by shard.
 
     Args:
         shelf: where the shards stand in the store; names everything that fixes the features but the rows.
+        passed: told how many rows are done with every batch, and with every shard that is there already.
     """
     features = np.zeros((len(examples), projection.dim), dtype=np.float32)
     margin = np.zeros(len(examples), dtype=np.float32)
@@ -43,13 +46,17 @@ def sharded_gradients(
         part = examples.take(index)
 
         def write(folder: Path, part: Examples = part) -> dict[str, int]:
-            table = projected_gradients(model, base, part, projection, batch_tokens, say=step.say)
+            table = projected_gradients(model, base, part, projection, batch_tokens, say=step.say, passed=passed)
             write_features(folder, FILE, table)
             return {"rows": len(part)}
 
         inputs = {"shelf": shelf, "rows": part.row.tolist(), "batch_tokens": batch_tokens}
         key = f"{shelf}/{digest_of(inputs)[:24]}"
-        shard = find(step.store, key) or publish(step.store, "shard", inputs, write, key=key)
+        shard = find(step.store, key)
+        if shard is None:
+            shard = publish(step.store, "shard", inputs, write, key=key)
+        else:
+            passed(len(part))
         table = read_features(shard.folder, FILE)
         features[index], margin[index] = table.features, table.margin
     return Features(examples.row, features, margin)

@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
+from components import events
 from components.artifacts import find
 from components.config import GradientsConfig, ModelConfig, WarmStartConfig
 from components.events import VARIABLE
 from components.flops import pass_cost
 from components.gradients import shards as module
 from components.gradients.extract import run
+from components.gradients.projection import Projection
 from components.gradients.shards import shards
 from components.gradients.warm_start import run as warm_start
 from components.language_model import attach_adapter, load_base
@@ -26,7 +28,7 @@ from components.object_store import LocalStore
 from components.prepared import PreparedDataset, Split
 from components.step import Step, read_records, read_references
 from components.tables import Features, read_features
-from tests.conftest import random_examples
+from tests.conftest import adapted, plain, random_examples
 from tests.tiny_ensemble import write_base
 from tests.tiny_training import LORA, TEMPLATE, publish_datasets, tiny_config, toy_dataset
 
@@ -123,6 +125,45 @@ def test_what_was_cut_is_known_also_where_features_are_reused(
     assert record["reused"]
     found = find(store, record["artifacts"]["features/mood"]["key"])
     assert found is not None and found.facts["truncated"] == expected
+
+
+def advances(file: Path) -> list[tuple[int, int, str]]:
+    told = [json.loads(line) for line in file.read_text().splitlines()]
+    return [(event["done"], event["total"], event["note"]) for event in told if event["event"] == "advanced"]
+
+
+def test_progress_moves_with_the_rows(model: ModelConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "SECONDS_BETWEEN_EVENTS", 0)
+    config = prepared(model, tmp_path)
+    for number in (1, 2):
+        monkeypatch.setenv(VARIABLE, str(tmp_path / f"events-{number}"))
+        extracted(config, tmp_path)
+    first, again = advances(tmp_path / "events-1"), advances(tmp_path / "events-2")
+    taken, logits = 32 + 16, 32 + 16 + 16 + 16  # training and validation; both again, then test twice
+    assert {total for _, total, _ in first + again} == {taken + logits}
+    done = [done for done, _, _ in first]
+    assert done == sorted(done) and (done[0], done[-1]) == (0, taken + logits)
+    features = [done for done, _, note in first if note == "mood"]
+    assert len(features) > 48 / 6 and features[-1] == taken  # a few rows a batch
+    assert {note for _, _, note in first} == {"mood", "mood: logits", ""}
+    stretches = [0, 48, 48 + 32, 48 + 32 + 16, 48 + 32 + 16 + 16, taken + logits]
+    assert sorted({done for done, _, _ in again}) == stretches, "what is known is passed in leaps"
+
+
+def test_shards_that_are_there_are_progress_too(
+    llama_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BATCHES_A_SHARD", 1)
+    base, peft = adapted(plain(llama_folder))
+    examples, passed = random_examples([9, 14, 5, 20, 7]), list[int]()
+    config = tiny_config(plain(llama_folder), tmp_path).model_dump_json()
+    with Step("extract", config, "run") as step:
+        settings = (step, "checkpoints/job", peft, base, examples, Projection(8, 0, "count_sketch", base.device), 20)
+        once = module.sharded_gradients(*settings, passed=passed.append)
+        counts = passed.copy()
+        again = module.sharded_gradients(*settings, passed=passed.append)
+    assert sum(counts) == len(examples) and passed == counts * 2
+    assert (once.features == again.features).all()
 
 
 def test_shards_are_whole_batches_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
