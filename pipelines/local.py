@@ -25,6 +25,7 @@ from components.config import RunConfig
 from components.config_file import resolved
 from components.config_transport import pack
 from components.errors import UserError, writable
+from components.interrupt import termination_as_interrupt
 from components.object_store import open_store
 from components.step import read_records
 from pipelines.catalogue import PIPELINES, Until, graph_of
@@ -179,7 +180,7 @@ def execute(
     files = _Files(*(logs / f"{run_name}.{ending}" for ending in ("job.json", "log", "events.jsonl")))
     job = {"pipeline": pipeline, "config": config, "run_name": run_name, "runner": runner}
     files.job.write_text(json.dumps(job | {"pipeline_root": str(root / "pipeline")}), encoding="utf-8")
-    with files.log.open("wb") as output, _termination_as_interrupt():
+    with files.log.open("wb") as output, termination_as_interrupt():  # a stopped command leaves no steps behind
         process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
             [sys.executable, "-m", "pipelines.run_pipeline", str(files.job)],
             stdin=subprocess.DEVNULL,
@@ -250,13 +251,3 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
                 time.sleep(0.05)
     except ProcessLookupError:
         return  # no one is left
-
-
-@contextmanager
-def _termination_as_interrupt() -> Iterator[None]:
-    """Treat SIGTERM like Ctrl-C, so that a stopped command leaves no steps behind."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -6,7 +6,6 @@ is replaced. A job that succeeded is removed, its adapter is in the store; one t
 
 import json
 import os
-import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from urllib3.exceptions import HTTPError
 from components.adapters.task import Task, forget_report, raise_reported
 from components.adapters.train_job import GROUP, PLURAL, VERSION, train_job
 from components.errors import UserError
+from components.interrupt import termination_as_interrupt
 from components.step import Step
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")  # the pod's token, certificate, namespace
@@ -151,18 +151,12 @@ def _status(job: Mapping[str, Any]) -> str:
 @contextmanager
 def _removed_when_stopped(jobs: _TrainJobs, name: str) -> Iterator[None]:
     """Remove the job where this process is told to stop: a run that was ended must not go on costing machines."""
-
-    def stop(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)  # how Kubernetes ends a pod
-    try:
-        yield
-    except KeyboardInterrupt:
-        jobs.remove(name)
-        raise
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    with termination_as_interrupt():
+        try:
+            yield
+        except KeyboardInterrupt:
+            jobs.remove(name)
+            raise
 
 
 @contextmanager
