@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from components import tracking
 from components.artifacts import Artifact
 from components.inputs import Prepared
-from components.model_versions import adapters_of, first_version, register_adapter
+from components.model_versions import adapter_version, register_adapter
 from components.reconnect import reconnect
 from components.step import Step
 
@@ -32,7 +32,7 @@ def record_adapter(
     """
     config = step.config
     client = reconnect(str(config.tracking.uri))
-    known = first_version(client, adapters_of(config.name), "digest", artifact.digest)
+    known = adapter_version(client, config.name, artifact.digest)
     if known is not None:
         return {"run_id": known.run_id or "", "version": str(known.version)}
     tags = {"loraloom.kind": kind, "loraloom.digest": artifact.digest, "loraloom.key": artifact.key}

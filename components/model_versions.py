@@ -16,19 +16,20 @@ def register_adapter(
     """Make the PEFT folder that ``run_id`` logged under ``artifact_path`` a version of ``<name>-adapters``.
 
     Args:
-        digest: of the adapter, 64 hex digits; a version that carries it already is returned as it is.
+        digest: of the adapter, 64 hex digits; where a version carries it already, that one stays.
         tags: what else to keep with the version (group, datasets, step...).
 
     Returns:
-        The version's number.
+        The number of the version that stays.
     """
-    model = adapters_of(name)
-    found = first_version(client, model, "digest", digest)
-    if found is None:
-        source = f"{client.get_run(run_id).info.artifact_uri}/{artifact_path}"
-        made = create_version(client, model, source, run_id, {**tags, "digest": digest})
-        found = only_one(client, made, "digest")
-    return int(found.version)
+    source = f"{client.get_run(run_id).info.artifact_uri}/{artifact_path}"
+    made = create_version(client, adapters_of(name), source, run_id, {**tags, "digest": digest})
+    return int(only_one(client, made, "digest").version)
+
+
+def adapter_version(client: MlflowClient, name: str, digest: str) -> ModelVersion | None:
+    """The version of ``<name>-adapters`` that holds the adapter with this digest, or None."""
+    return first_version(client, adapters_of(name), "digest", digest)
 
 
 def adapters_of(name: str) -> str:

@@ -187,7 +187,11 @@ def test_an_adapter_is_registered_once(client, run_id, tmp_path):
     first = model_versions.register_adapter(client, "desk", run_id, "adapter", DIGEST, {"group": "group-0"})
     again = model_versions.register_adapter(client, "desk", run_id, "adapter", DIGEST, {"group": "group-0"})
     other = model_versions.register_adapter(client, "desk", run_id, "adapter", DIGEST[::-1], {})
-    assert (first, again, other) == (1, 1, 2)
-    version = client.get_model_version("desk-adapters", "1")
+    assert first == again == 1 != other
+    kept = client.search_model_versions("name = 'desk-adapters'")
+    assert {int(version.version) for version in kept} == {1, other}
+    version = model_versions.adapter_version(client, "desk", DIGEST)
+    assert version.version == 1
+    assert model_versions.adapter_version(client, "desk", "0" * 64) is None
     assert version.run_id == run_id and version.tags == {"group": "group-0", "digest": DIGEST}
     assert version.source == f"{client.get_run(run_id).info.artifact_uri}/adapter"

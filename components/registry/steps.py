@@ -9,7 +9,7 @@ from components import tracking
 from components.adapter_log import record_adapter
 from components.alerts import alert
 from components.inputs import START, Prepared, read_datasets
-from components.model_versions import adapters_of, first_version
+from components.model_versions import adapter_version
 from components.reconnect import reconnect
 from components.registry import changes
 from components.registry.ensemble_folder import write_ensemble
@@ -144,7 +144,7 @@ def _where_adapters_are(
     runs, versions = {}, {}
     for name, label in shipped.items():
         digest = step.load(references, label).digest
-        found = first_version(client, adapters_of(step.config.name), "digest", digest)
+        found = adapter_version(client, step.config.name, digest)
         if found is None:
             raise RuntimeError(f"{name} was made but never registered")
         runs[name], versions[name] = found.run_id or "", int(found.version)
