@@ -1,4 +1,4 @@
-"""Tiny models with everything the large ones have: grouped-query attention, tied embeddings, Conv1D layers."""
+"""The tiny models as fixtures, adapters on them, rows for them; an S3 server."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,78 +8,13 @@ import pytest
 import torch
 from moto.server import ThreadedMotoServer
 from peft import PeftModel
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from components.config import LoraConfig, ModelConfig
 from components.examples import Examples
 from components.language_model import Base, attach_adapter, load_base
+from tests.small_models import VOCABULARY, write_gpt2, write_llama
 
-VOCABULARY = 400
 LORA = LoraConfig(rank=4, alpha=8)
-CORPUS = """The weather in the mountains was good, and the people of the village were happy to walk again.
-A positive review, a negative review, a neutral review: the film was good, the book was bad, the music was terrible.
-Yes, no, maybe. Is this the same question? The answer is true, the answer is false. What is the capital of the land?
-Card arrival, card delivery, card payment, card problem. Transfer failed, transfer pending, transfer too slow.
-Sentiment: positive. Sentiment: negative. Mood: good. Topic: world, sports, business, science and technology."""
-
-
-def write_tokenizer(folder: Path, *, begin: bool = True, end: bool = False) -> PreTrainedTokenizerFast:
-    """A byte-level BPE trained on a few sentences; opens (and closes) a text as Llama's (and T5's) does."""
-    core = Tokenizer(models.BPE())
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    core.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
-        special_tokens=["<s>", "</s>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    core.train_from_iterator(CORPUS.splitlines(), trainer)
-    frame = ("<s> " if begin else "") + "$A" + (" </s>" if end else "")
-    core.post_processor = processors.TemplateProcessing(single=frame, special_tokens=[("<s>", 0), ("</s>", 1)])
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>", eos_token="</s>", pad_token="</s>")
-    tokenizer.save_pretrained(folder)
-    return tokenizer
-
-
-def write_llama(folder: Path, hidden: int = 32) -> Path:
-    """Two layers, four heads on two key-value heads, tied embeddings."""
-    write_tokenizer(folder)
-    torch.manual_seed(0)
-    settings = LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=hidden,
-        intermediate_size=2 * hidden,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        tie_word_embeddings=True,
-        initializer_range=0.2,
-        bos_token_id=0,
-        eos_token_id=1,
-    )
-    LlamaForCausalLM(settings).save_pretrained(folder)
-    return folder
-
-
-def write_gpt2(folder: Path, hidden: int = 32) -> Path:
-    """Two layers of Conv1D, biases, learned positions; dropout as GPT-2 has it."""
-    write_tokenizer(folder, begin=False)
-    torch.manual_seed(1)
-    settings = GPT2Config(
-        vocab_size=VOCABULARY,
-        n_embd=hidden,
-        n_layer=2,
-        n_head=4,
-        n_positions=512,
-        initializer_range=0.2,
-        bos_token_id=0,
-        eos_token_id=1,
-    )
-    GPT2LMHeadModel(settings).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,6 @@ import torch
 from bitsandbytes.functional import dequantize_4bit
 from bitsandbytes.nn import Linear4bit
 from peft import PeftModel
-from transformers import Gemma2Config, Gemma2ForCausalLM
 from transformers.pytorch_utils import Conv1D
 
 from components.config import ModelConfig
@@ -24,7 +23,8 @@ from components.language_model import (
     load_base,
     margins,
 )
-from tests.conftest import LORA, VOCABULARY, adapted, nf4, plain, random_examples, write_tokenizer
+from tests.conftest import LORA, adapted, nf4, plain, random_examples
+from tests.small_models import write_gemma2
 
 ROOT = Path(__file__).parents[1]
 
@@ -162,23 +162,8 @@ class TestRefusals:
         assert "tokenizer" in caught.value.remedy
 
     def test_soft_capped_logits_are_refused(self, tmp_path: Path) -> None:
-        """At Gemma 2's own cap of 30, which bends only large logits."""
-        write_tokenizer(tmp_path)
-        torch.manual_seed(0)
-        settings = Gemma2Config(
-            vocab_size=VOCABULARY,
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            head_dim=8,
-            initializer_range=0.5,
-        )
-        assert settings.final_logit_softcapping == 30.0
-        Gemma2ForCausalLM(settings).save_pretrained(tmp_path)
         with pytest.raises(UserError, match="changes its logits after the output layer") as caught:
-            load_base(plain(tmp_path))
+            load_base(plain(write_gemma2(tmp_path)))
         assert "Llama" in caught.value.remedy
 
     def test_missing_gpu_is_a_user_error(self, llama_folder: Path) -> None:

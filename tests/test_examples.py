@@ -8,7 +8,8 @@ from transformers import PreTrainedTokenizerFast
 from components.examples import BATCH_TOKENS_WORTH, Examples, collate, full_batches, length_batches, tokenize
 from components.prepared import PreparedDataset, Split
 from components.prompts import label_tokens
-from tests.conftest import random_examples, write_tokenizer
+from tests.conftest import random_examples
+from tests.small_models import write_tokenizer
 
 TEMPLATE = "{text}\nMood:"
 

@@ -12,7 +12,8 @@ import torch
 from components import parallel
 from components.examples import collate
 from components.language_model import answer_logits, margins
-from tests.conftest import adapted, nf4, random_examples, write_llama
+from tests.conftest import adapted, nf4, random_examples
+from tests.small_models import write_llama
 
 BATCH = [(0, 4), (1, 2), (0, 1), (1, 7), (0, 0)]
 

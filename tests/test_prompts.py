@@ -7,7 +7,8 @@ from components.errors import UserError
 from components.label_tokens import known_label_tokens
 from components.prepared import PreparedDataset
 from components.prompts import encode, label_tokens
-from tests.conftest import plain, write_tokenizer
+from tests.conftest import plain
+from tests.small_models import write_tokenizer
 
 TEMPLATE = "Review: {text}\nSentiment:"
 

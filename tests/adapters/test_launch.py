@@ -15,7 +15,8 @@ from components.errors import UserError
 from components.events import VARIABLE
 from pipelines.progress import Tail
 from tests.adapter_task import TRAINING, AdapterTask, weights_of
-from tests.conftest import nf4, write_llama
+from tests.conftest import nf4
+from tests.small_models import write_llama
 from tests.tiny_ensemble import write_base
 from tests.tiny_training import assert_same
 

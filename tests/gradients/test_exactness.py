@@ -6,7 +6,6 @@ import pytest
 import torch
 from peft import LoraConfig as PeftLoraConfig
 from peft import PeftModel, get_peft_model
-from transformers import MixtralConfig, MixtralForCausalLM
 
 from components.config import LoraConfig, ModelConfig
 from components.errors import UserError
@@ -14,8 +13,9 @@ from components.examples import Examples, collate
 from components.gradients.per_sample import captured, lora_layers
 from components.gradients.self_check import TOLERANCE, compare_gradients
 from components.language_model import load_base, margins
-from tests.conftest import VOCABULARY, adapted, nf4, perturb, plain, random_examples, write_tokenizer
+from tests.conftest import adapted, nf4, perturb, plain, random_examples
 from tests.gradients.test_per_sample import LENGTHS, assert_rows_equal, batched_gradients, slow_gradients
+from tests.small_models import write_mixtral
 
 
 def left_padded_gradients(model: PeftModel, examples: Examples) -> dict[str, torch.Tensor]:
@@ -47,27 +47,6 @@ def test_bfloat16_agrees_up_to_its_rounding(wide_llama_folder: Path, make: objec
     examples = random_examples(LENGTHS)
     found = compare_gradients(model, base, [(examples, i) for i in range(len(examples))])
     assert 1e-6 < found.largest < TOLERANCE["bfloat16"] and found.ok
-
-
-def write_mixtral(folder: Path) -> Path:
-    """Two layers of four experts, two a token."""
-    write_tokenizer(folder)
-    torch.manual_seed(0)
-    settings = MixtralConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        num_local_experts=4,
-        num_experts_per_tok=2,
-        initializer_range=0.2,
-        bos_token_id=0,
-        eos_token_id=1,
-    )
-    MixtralForCausalLM(settings).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
