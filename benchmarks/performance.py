@@ -25,7 +25,7 @@ def write(results: dict[str, Any], page: Path) -> None:
 def markdown(results: dict[str, Any]) -> str:
     """The results as Markdown."""
     about = ", ".join(f"{name} {value}" for part in ("machine", "versions") for name, value in results[part].items())
-    lines = [f"{results['date']}; datasets: {results['data']}; {about}.", ""]
+    lines = [f"{results['date']}; datasets: {results['data']}; base model: {results['model']}; {about}.", ""]
     lines += ["| what | ours | against | ratio | target | | |", "| --- | ---: | ---: | ---: | ---: | --- | --- |"]
     for rows in results["rows"].values():
         for row in rows:

@@ -45,8 +45,13 @@ def main(
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(threads)}
     environment["OMP_WAIT_POLICY"] = "passive"  # as the pipeline's own steps: no core is spent on waiting
     environment |= {"LORALOOM_BENCH_DATA": data, "LORALOOM_BENCH_MODEL": model}
-    found: dict[str, list[dict[str, Any]]] = json.loads(out.read_text())["rows"] if only and out.is_file() else {}
-    failed = []
+    about = {
+        "versions": {name: version(name) for name in LIBRARIES},
+        "machine": machine(threads),
+        "data": "given" if data else "demo",
+        "model": "given" if model else "demo",
+    }
+    found, failed = _earlier(out, about) if only and out.is_file() else {}, []
     for name, module in modules().items():
         if not (name.startswith(only) or only == module.split(".")[1]):
             continue
@@ -56,8 +61,7 @@ def main(
             failed.append(name)
         else:
             found[name] = measured
-    about = {"versions": {name: version(name) for name in LIBRARIES}, "machine": machine(threads)}
-    about |= {"date": datetime.now(UTC).date().isoformat(), "data": "given" if data else "demo"}
+    about["date"] = datetime.now(UTC).date().isoformat()
     out.write_text(json.dumps({**about, "rows": {name: found[name] for name in sorted(found)}}, indent=1) + "\n")
     every = [row for name in sorted(found) for row in found[name]]
     console.print(table(every))
@@ -71,6 +75,16 @@ def modules() -> dict[str, str]:
     """The benchmarks: name -> module."""
     paths = (path for folder in FOLDERS for path in sorted((HERE / folder).glob("[!_]*.py")))
     return {path.stem: f"benchmarks.{path.parent.name}.{path.stem}" for path in paths}
+
+
+def _earlier(out: Path, about: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """The rows of an earlier run. What stands beside them has to be true of the new ones, too."""
+    results = json.loads(out.read_text())
+    if other := [name for name, value in about.items() if results.get(name) != value]:
+        raise typer.BadParameter(
+            f"{out} holds rows of other {' and '.join(other)}: run all benchmarks, or change --out"
+        )
+    return results["rows"]
 
 
 def _in_a_process(module: str, environment: dict[str, str]) -> list[dict[str, Any]] | None:

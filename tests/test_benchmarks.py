@@ -61,6 +61,7 @@ def test_the_runner_writes_rows_versions_and_machine(modules: Path) -> None:
     assert code == 0
     expected = {"name": "fast", "value": 1.0, "baseline": 2.0, "ratio": 0.5, "target": 1.0, "ok": True}
     assert found["rows"] == {"fine": [expected | {"bound": "at most", "unit": "s", "note": ""}]}  # type: ignore[comparison-overlap]
+    assert (found["data"], found["model"]) == ("demo", "demo")
     assert found["versions"]["torch"] and found["machine"]["threads"] == 1  # type: ignore[index]
 
 
@@ -78,15 +79,28 @@ def test_a_module_that_fails_fails_the_run_and_the_others_are_kept(modules: Path
     assert code == 1 and list(found["rows"]) == ["fine"]  # type: ignore[call-overload]
 
 
+def test_rows_of_another_machine_are_not_mixed_in(modules: Path) -> None:
+    assert measured(modules, "fine")[0] == 0
+    out = modules / "results.json"
+    results = json.loads(out.read_text())
+    results["machine"]["cpus"] = 0
+    out.write_text(json.dumps(results))
+    with pytest.raises(run.typer.BadParameter, match="rows of other machine"):
+        measured(modules, "fine")
+    assert json.loads(out.read_text()) == results
+
+
 def test_the_page_has_a_table_of_the_results(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(f"before\n{performance.BEGIN}\nold\n{performance.END}\nafter\n")
     row = {"name": "fast", "value": 1.0, "baseline": None, "ratio": 0.5, "target": 1.0, "ok": True}
     row |= {"bound": "at most", "unit": "s", "note": "why"}
-    results = {"rows": {"fine": [row]}, "versions": {"torch": "2"}, "machine": {"cpus": 2}, "date": "d", "data": "demo"}
+    results = {"rows": {"fine": [row]}, "versions": {"torch": "2"}, "machine": {"cpus": 2}, "date": "d"}
+    results |= {"data": "demo", "model": "given"}
     performance.write(results, page)
     text = page.read_text()
     assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
+    assert "d; datasets: demo; base model: given; cpus 2, torch 2." in text
     assert "| fast | 1 s |  | 0.5 | <= 1 | ok | why |" in text
 
 

@@ -21,7 +21,8 @@ def rows() -> list[Row]:
     base = base_model()
     model = adapted(base)
     parts = tokenized(base)
-    found = []
+    found: list[Row] = []
+    faster = 10.0  # than the textbook way, and more with larger batches
     for size in (8, 16, 32):
         examples = mixed(parts, BATCHES * size)
         order = [int(i) for batch in length_batches(examples.ids, 1) for i in batch]
@@ -33,7 +34,8 @@ def rows() -> list[Row]:
         note = f"{BATCHES} batches, {tokens} tokens, LoRA rank 16"
         found.append(Row(f"gradients, batch {size}: training step", ours, theirs, ours / theirs, 1.15, note=note))
         if size != 16:
-            found.append(_against_textbook(model, examples, cut[1], size))
+            found.append(_against_textbook(model, examples, cut[1], size, faster))
+            faster = max(faster, found[-1].ratio)
     return found
 
 
@@ -63,7 +65,7 @@ def _training(model: PeftModel, batches: list[Batch]) -> Callable[[], None]:
     return run
 
 
-def _against_textbook(model: PeftModel, examples: Examples, rows: list[int], size: int) -> Row:
+def _against_textbook(model: PeftModel, examples: Examples, rows: list[int], size: int, target: float) -> Row:
     """One backward pass a sample over the batch's graph, logits everywhere, padded, times a dense matrix.
 
     Two of the samples are measured, and the rest of the batch reckoned by their difference: they cost the same.
@@ -87,4 +89,4 @@ def _against_textbook(model: PeftModel, examples: Examples, rows: list[int], siz
     ours, one, two = alternate(extract, lambda: textbook(1), lambda: textbook(2))
     theirs = one + (size - 1) * (two - one)
     note = f"padded to {MAX_LENGTH}, dense float32 projection; 2 of {size} backward passes measured"
-    return Row(f"gradients, batch {size}: textbook", ours, theirs, theirs / ours, 10.0, "at least", note=note)
+    return Row(f"gradients, batch {size}: textbook", ours, theirs, theirs / ours, target, "at least", note=note)

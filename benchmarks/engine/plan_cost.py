@@ -3,14 +3,16 @@
 FLOPs are those of the full sizes: 400 rows a dataset for the warm start, as many as the pipeline takes for features,
 all training rows in fine-tuning; by the formula of ``components/flops.py`` from the rows' true lengths, and the
 solver's and the search's as counted while they ran. What runs is a share of the rows (``LORALOOM_BENCH_SHARE``, 0.1 if
-not given), and two subsets are fine-tuned; seconds and the solver's FLOPs are reckoned up from there, in proportion.
+not given), and two subsets are fine-tuned, the plan and they taking turns; seconds (medians) and the solver's FLOPs are
+reckoned up from there, in proportion.
 The plan always estimates as many subsets as the pipeline does by default, also where fewer are compared with.
 """
 
 import os
+import statistics
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +38,7 @@ from components.tables import Features
 from components.training import Material, Recipe, fit
 
 SHARE = float(os.environ.get("LORALOOM_BENCH_SHARE", "0.1"))
-SUBSETS, SUBSET_SHARE, FINE_TUNED, EPOCHS, RATE = 50, 0.3, 2, 3, 2e-3
+SUBSETS, SUBSET_SHARE, FINE_TUNED, EPOCHS, RATE, REPEATS = 50, 0.3, 2, 3, 2e-3, 5
 
 
 @dataclass(frozen=True)
@@ -63,15 +65,18 @@ def rows() -> list[Row]:
     looked_at = [task.sample(part, task.features) for task in tasks for part in (task.train, task.validation)]
     extract = sum(_passes(cost, part) for part in looked_at)
     subset = SUBSET_SHARE * EPOCHS * sum(_passes(cost, task.train) for task in tasks)
-    spent, speed = _plan(base, tasks), _fine_tuning(base, tasks)
-    plan = warm + extract + spent.flops
+    turns = [(_plan(base, tasks), _fine_tuning(base, tasks)) for _ in range(REPEATS)]
+    spent = _Spent(*(statistics.median(part) for part in zip(*(astuple(plan.spent) for plan, _ in turns), strict=True)))
+    speed = statistics.median(seconds for _, seconds in turns)
+    arithmetic, subsets = _counted(tasks, turns[0][0])
+    plan = warm + extract + arithmetic
     note = (
         f"{len(tasks)} datasets, {sum(len(task.train) for task in tasks)} training rows, {EPOCHS} epochs; warm start "
-        f"{warm:.2e}, extraction {extract:.2e}, solver and search {spent.flops:.2e}"
+        f"{warm:.2e}, extraction {extract:.2e}, solver and search {arithmetic:.2e}"
     )
-    timed = f"{spent}; {SHARE:g} of the rows run, {FINE_TUNED} subsets fine-tuned, reckoned up to all"
+    timed = f"{spent}; medians of {REPEATS}; {SHARE:g} of the rows run, {FINE_TUNED} subsets fine-tuned, reckoned up"
     found = []
-    for count in (SUBSETS, spent.subsets):
+    for count in (SUBSETS, subsets):
         tuned, target = count * subset, 105 if DATA and count == SUBSETS else None
         found.append(Row(f"plan, {count} subsets, FLOPs", plan, tuned, tuned / plan, target, "at least", "FLOPs", note))
         took = speed * tuned
@@ -98,14 +103,12 @@ def _passes(cost: PassCost, examples: Examples) -> int:
 
 @dataclass(frozen=True)
 class _Spent:
-    """Seconds of the plan at full size; FLOPs of its arithmetic after the model, and the subsets estimated."""
+    """Seconds of the plan at full size."""
 
     warm: float
     extract: float
     estimate: float
     partition: float
-    flops: float
-    subsets: int
 
     @property
     def total(self) -> float:
@@ -116,8 +119,17 @@ class _Spent:
         return ", ".join(f"{name} {value:.0f} s" for name, value in (parts | {"partition": self.partition}).items())
 
 
-def _plan(base: Base, tasks: list[_Task]) -> _Spent:
-    """Run the plan on :data:`SHARE` of its rows; seconds and FLOPs in proportion."""
+@dataclass(frozen=True)
+class _Plan:
+    """One run of the plan: what it took, and the features it went by."""
+
+    spent: _Spent
+    train: list[Features]
+    validation: list[Features]
+
+
+def _plan(base: Base, tasks: list[_Task]) -> _Plan:
+    """Run the plan on :data:`SHARE` of its rows; seconds in proportion."""
     marks = [time.perf_counter()]
     material = [_material(task, round(SHARE * task.warm)) for task in tasks]
     model = attach_adapter(base, _config().lora, seed=0)
@@ -133,12 +145,16 @@ def _plan(base: Base, tasks: list[_Task]) -> _Spent:
         for parts in ([(task, task.train) for task in tasks], [(task, task.validation) for task in tasks])
     )
     marks.append(time.perf_counter())
-    middle, subsets = _arithmetic(tasks, train, validation)
+    middle, _ = _arithmetic(tasks, train, validation)
     marks += [middle, time.perf_counter()]
-    with FlopCounterMode(display=False) as counter:  # by itself: counting slows small operations down
-        _arithmetic(tasks, train, validation)
-    taken = [float(seconds) / SHARE for seconds in np.diff(marks)]
-    return _Spent(*taken, flops=counter.get_total_flops() / SHARE, subsets=subsets)
+    return _Plan(_Spent(*(float(seconds) / SHARE for seconds in np.diff(marks))), train, validation)
+
+
+def _counted(tasks: list[_Task], plan: _Plan) -> tuple[float, int]:
+    """FLOPs of estimate and partition at full size, and how many subsets were estimated; counting slows them down."""
+    with FlopCounterMode(display=False) as counter:
+        _, subsets = _arithmetic(tasks, plan.train, plan.validation)
+    return counter.get_total_flops() / SHARE, subsets
 
 
 def _arithmetic(tasks: list[_Task], train: list[Features], validation: list[Features]) -> tuple[float, int]:

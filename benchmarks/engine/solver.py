@@ -143,7 +143,7 @@ def every_subset(sample: int = 4) -> list[Row]:
 
     some = members[np.linspace(0, len(members) - 1, sample + 2).astype(int)[1:-1]]
     typical = some[np.argsort(np.abs(some.sum(1) - 6))]  # the mean size is 6
-    ours, theirs = alternate(plan, lambda: one_by_one(train, typical, LAMBDAS), repeats=3)
+    ours, theirs = alternate(plan, lambda: one_by_one(train, typical, LAMBDAS))
     theirs *= len(members) / sample * 6 / typical.sum(1).mean()
     what = "every subset of 12 datasets x 1,000 samples, 7 lambdas, 300 validation rows, best partition into each m"
     note = (

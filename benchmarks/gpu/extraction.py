@@ -8,10 +8,9 @@ GPU the script says so and measures nothing.
 """
 
 import json
-import statistics
 import tempfile
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +19,7 @@ import torch
 import typer
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
+from benchmarks.measure import alternate
 from benchmarks.setting import adapted
 from components.config import ModelConfig
 from components.examples import Examples, collate
@@ -28,7 +28,8 @@ from components.gradients.projection import Projection
 from components.language_model import answer_logits, load_base, margins
 from pipelines.demo import __file__ as demo
 
-DIM, ROWS, LENGTH, BATCH_TOKENS, REPEATS = 400, 256, 256, 16384, 5
+DIM, ROWS, LENGTH, BATCH_TOKENS = 400, 256, 256, 16384
+PRODUCT = 8192  # rows and columns of the bf16 matrices whose product is taken for the card's peak
 SHAPE = {
     "hidden_size": 2048,
     "intermediate_size": 8192,
@@ -45,25 +46,14 @@ def main(out: Annotated[Path | None, typer.Option(help="Write the numbers there 
     if not torch.cuda.is_available():
         typer.echo("torch sees no GPU: nothing is measured")
         return
-    peak = matmul_peak()
-    found: dict[str, Any] = {
-        "card": torch.cuda.get_device_name(),
-        "torch": torch.__version__,
-        "peak_tflops": peak / 1e12,
-    }
+    found: dict[str, Any] = {"card": torch.cuda.get_device_name(), "torch": torch.__version__}
     with tempfile.TemporaryDirectory() as folder:
         write_model(Path(folder))
         for quantization in ("none", "nf4"):
-            found["bf16" if quantization == "none" else quantization] = measure(folder, quantization, peak)
+            found["bf16" if quantization == "none" else quantization] = measure(folder, quantization)
     typer.echo(json.dumps(found, indent=1))
     if out is not None:
         out.write_text(json.dumps(found, indent=1) + "\n")
-
-
-def matmul_peak(size: int = 8192) -> float:
-    """FLOPs a second of a large bf16 product."""
-    a, b = (torch.randn(size, size, device="cuda", dtype=torch.bfloat16) for _ in range(2))
-    return 2 * size**3 / seconds(lambda: a @ b)
 
 
 def write_model(folder: Path) -> None:
@@ -76,8 +66,8 @@ def write_model(folder: Path) -> None:
     model.save_pretrained(folder)
 
 
-def measure(folder: str, quantization: str, peak: float) -> dict[str, float]:
-    """Tokens a second of extraction and of an ordinary training step, both over the same batches."""
+def measure(folder: str, quantization: str) -> dict[str, float]:
+    """Tokens a second of extraction and of an ordinary training step over the same batches, and the card's peak."""
     config = {"id": folder, "quantization": quantization, "dtype": "bfloat16", "device": "cuda", "max_length": LENGTH}
     base = load_base(ModelConfig.model_validate(config))
     model, random = adapted(base), np.random.default_rng(0)
@@ -97,30 +87,39 @@ def measure(folder: str, quantization: str, peak: float) -> dict[str, float]:
             with watched(model, lora_layers(model), size, lambda *_: None):
                 margins(answer_logits(model, batch), batch.label).sum().backward()
 
-    tokens = ROWS * LENGTH
-    extraction = tokens / seconds(lambda: projected_gradients(model, base, examples, projection, BATCH_TOKENS))
-    training, gradients = tokens / seconds(train), tokens / seconds(no_projection)
+    def extract() -> None:
+        projected_gradients(model, base, examples, projection, BATCH_TOKENS)
+
+    torch.cuda.reset_peak_memory_stats()
+    extract()
+    memory = torch.cuda.max_memory_allocated()
+    left, right = (torch.randn(PRODUCT, PRODUCT, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    product, *passes = seconds(lambda: left @ right, extract, no_projection, train)
+    peak = 2 * PRODUCT**3 / product
+    extraction, gradients, training = (ROWS * LENGTH / taken for taken in passes)
     return {
+        "peak_tflops": peak / 1e12,
         "linear_weights": base.linear_parameters,
         "extraction_tokens_per_s": extraction,
         "without_projection_tokens_per_s": gradients,
         "training_tokens_per_s": training,
         "share_of_peak_at_4NT": 4 * base.linear_parameters * extraction / peak,
         "extraction_time_over_training": training / extraction,
-        "peak_memory_gib": torch.cuda.max_memory_allocated() / 2**30,
+        "extraction_peak_memory_gib": memory / 2**30,
     }
 
 
-def seconds(work: Callable[[], Any]) -> float:
-    """Median seconds of a call, after one to warm up."""
-    taken = []
-    for _ in range(REPEATS + 1):
-        torch.cuda.synchronize()
-        begin = time.perf_counter()
-        work()
-        torch.cuda.synchronize()
-        taken.append(time.perf_counter() - begin)
-    return statistics.median(taken[1:])
+def seconds(*sides: Callable[[], Any]) -> tuple[float, ...]:
+    """Median seconds of each side; they take turns, after one call each to warm up."""
+
+    def ended(side: Callable[[], Any]) -> None:
+        side()
+        torch.cuda.synchronize()  # nothing is at work when the next one begins
+
+    ends = [partial(ended, side) for side in sides]
+    for end in ends:
+        end()
+    return alternate(*ends)
 
 
 if __name__ == "__main__":
