@@ -16,7 +16,8 @@ class Row:
 
     Attributes:
         value, baseline: of ours and of what it is compared with, in ``unit``; no baseline: an absolute target.
-        ratio: value / baseline, or what ``target`` bounds where there is no baseline.
+        ratio: of the two: value / baseline, or times faster (baseline / value), or how far apart, as the row's name has
+            it; the value itself, or its share of a whole, where that is what is bounded.
         target: the bound on ``ratio``; None where the row only reports.
         bound: whether the ratio has to be at most or at least the target.
     """
