@@ -3,9 +3,14 @@
 import os
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from components.config import RunConfig, StorageConfig
 from components.errors import UserError
+
+if TYPE_CHECKING:
+    from components.tracking import MlflowClient
 
 TRACKING = "MLFLOW_TRACKING_URI"
 DEFAULT = "champion"
@@ -26,6 +31,22 @@ class ModelReference:
     name: str
     version: str
     storage: StorageConfig = field(default_factory=StorageConfig)
+
+    def connect(self) -> "MlflowClient":
+        """A client of the store that holds it. An embedded one that is not there is not made: only runs make one.
+
+        Raises:
+            UserError: there is no such store, or it does not answer.
+        """
+        database = Path(self.tracking.removeprefix("sqlite:///"))
+        if self.tracking.startswith("sqlite:///") and not database.is_file():
+            raise UserError(
+                f"no run has been recorded in {database}, which is not there",
+                remedy=f"run the pipeline first; or was another --root, tracking.uri or {TRACKING} meant?",
+            )
+        from components.tracking import connect
+
+        return connect(self.tracking)
 
 
 def of_config(config: RunConfig, version: str | None = None) -> ModelReference:

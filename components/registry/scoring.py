@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-from components import tracking
 from components.config import StorageConfig
 from components.config_transport import unpack
 from components.errors import UserError
@@ -26,14 +25,14 @@ def pin(model: ModelReference) -> ModelReference:
     Raises:
         UserError: there is no such version.
     """
-    return replace(model, version=version_number(tracking.connect(model.tracking), model.name, model.version))
+    return replace(model, version=version_number(model.connect(), model.name, model.version))
 
 
 @contextmanager
 def open_ensemble(model: ModelReference) -> Iterator[Path]:
     """The ensemble folder of a version given by number; it is on this machine while open."""
     with tempfile.TemporaryDirectory(prefix="loraloom-version-") as folder:
-        yield fetch(tracking.connect(model.tracking), model.name, model.version, Path(folder))
+        yield fetch(model.connect(), model.name, model.version, Path(folder))
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from components.config_file import read_config, resolved
 from components.errors import UserError, writable
 from components.object_store import open_store
 from pipelines.commands.common import ConfigOption, DebugOption, RootOption, reported
+from pipelines.commands.registered import registered_model
 from pipelines.commands.store import ShareOption, share_report
 from pipelines.invocation import typed
 from pipelines.local import default_root
@@ -80,11 +81,10 @@ def lineage(
 ) -> None:
     """Walk back from a registered ensemble to every adapter, matrix, dataset, base model and commit, as JSON."""
     with reported(debug):
-        config = read_config(config_file)
+        reference = registered_model(None, config_file, root, version)
         from components.registry.lineage import lineage as walk_back
         from components.registry.register import version_number
-        from components.tracking import connect
 
-        client = connect(str(resolved(config, root or default_root(config)).tracking.uri))
-        number = version_number(client, config.name, version)
-        typer.echo(json.dumps(walk_back(client, config.name, number), indent=1))
+        client = reference.connect()
+        number = version_number(client, reference.name, reference.version)
+        typer.echo(json.dumps(walk_back(client, reference.name, number), indent=1))

@@ -82,9 +82,9 @@ def history(
 
 
 def _client(config: RunConfig, root: Path | None) -> "MlflowClient":
-    from components.tracking import connect
+    from components.registry.reference import of_config
 
-    return connect(str(resolved(config, root or default_root(config)).tracking.uri))
+    return of_config(resolved(config, root or default_root(config))).connect()
 
 
 def _given(reason: str) -> str:

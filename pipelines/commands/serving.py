@@ -34,9 +34,8 @@ def serve(
         from components.registry.live_model import LiveModel
         from components.registry.server import serve as serve_model
         from components.serving.metrics import ServingMetrics
-        from components.tracking import connect
 
-        live = LiveModel(connect(reference.tracking), reference.name, reference.version, ServingMetrics())
+        live = LiveModel(reference.connect(), reference.name, reference.version, ServingMetrics())
         typer.echo(f"version {live.version} of {live.name} at http://{host}:{port}/invocations  (Ctrl-C ends it)")
         serve_model(live, host, port, look)
 

@@ -50,12 +50,12 @@ def gc(
         config = read_config(config_file)
         folder = root or default_root(config)
         config = resolved(config, folder)
-        store, now, console = open_store(config.storage, folder / "store"), datetime.now(UTC), Console()
         from components.garbage import find_garbage, remove
         from components.registry.kept_runs import runs_of_versions
-        from components.tracking import connect
+        from components.registry.reference import of_config
 
-        kept = runs_of_versions(connect(str(config.tracking.uri)))
+        kept = runs_of_versions(of_config(config).connect())
+        store, now, console = open_store(config.storage, folder / "store"), datetime.now(UTC), Console()
         _warn_of_unknown(console, store, kept)
         with locked(folder) if delete else nullcontext():  # no run on this machine is at work here meanwhile
             found = find_garbage(store, kept, now - timedelta(days=days))

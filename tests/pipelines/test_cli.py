@@ -257,3 +257,12 @@ def test_every_command_that_runs_steps_can_run_them_in_containers(
     where = [tmp_path / "demo"] if command == "demo" else ["-c", config_file, "--root", tmp_path / "root"]
     ended = loraloom(command, *where, "--runner", "docker")
     assert (ended.exit_code, "no Docker engine answers" in ended.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("command", ["lineage", "history", "rollback", "gc", "export"])
+def test_who_only_looks_makes_no_store(command: str, config_file: Path, tmp_path: Path) -> None:
+    needed = {"rollback": ["-m", "why"], "export": ["-o", tmp_path / "out"]}
+    shown = loraloom(command, "-c", config_file, "--root", tmp_path / "root", *needed.get(command, []))
+    assert shown.exit_code == 2
+    assert f"error: no run has been recorded in {tmp_path}/root/mlflow.db" in shown.stderr
+    assert not (tmp_path / "root").exists()
