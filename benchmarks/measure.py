@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+Bound = Literal["at most", "at least"]
+
 
 @dataclass(frozen=True)
 class Row:
@@ -27,7 +29,7 @@ class Row:
     baseline: float | None
     ratio: float
     target: float | None
-    bound: Literal["at most", "at least"] = "at most"
+    bound: Bound = "at most"
     unit: str = "s"
     note: str = ""
 

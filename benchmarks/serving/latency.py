@@ -4,6 +4,7 @@ Adapters are random: what they say does not change what they cost. As trained on
 a change of its own. A side that is compared is warmed up, then they take turns.
 """
 
+import math
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,19 +14,26 @@ import numpy as np
 import torch
 from peft import PeftModel
 
-from benchmarks.measure import Row, alternate
+from benchmarks.measure import Bound, Row, alternate
 from benchmarks.setting import MODEL, base_model
 from components.config import LoraConfig, ModelConfig
 from components.examples import Examples
 from components.language_model import Base, attach_adapter, example_logits, load_adapters, load_base, save_adapter
 from components.serving.merge import Part, merge
-from components.serving.mixed import Item, adapter_logits
+from components.serving.mixed import ENOUGH_TOKENS, Item, adapter_logits
 from components.serving.servable import disagreement
 
 RANK, COUNT = 8, 4
 NAMES = [f"adapter-{i}" for i in range(COUNT)]
 RANKS = {f"merged-{rank}": rank for rank in (RANK, 2 * RANK, 3 * RANK, COUNT * RANK)}
 MERGED = f"merged-{RANK}"
+ROW_TOKENS = 64
+# Tokens of an adapter, and what mixed batches should then take of the time of separate ones; the crossing in between.
+CROSSING: tuple[tuple[int, float | None, Bound], ...] = (
+    (ENOUGH_TOKENS // 4, 1.0, "at most"),
+    (ENOUGH_TOKENS, None, "at most"),
+    (4 * ENOUGH_TOKENS, 1.0, "at least"),
+)
 SMALL, LARGE = 15, 5  # repeats: of a few milliseconds, of tenths of a second
 
 
@@ -43,6 +51,7 @@ def rows() -> list[Row]:
             measured += _merged(adapted, base, plain, plain_base, examples, repeats)
             measured += _exact(adapted, base, examples, repeats)
         measured += _several_datasets(adapted, base)
+        measured += _mixed_or_alone(adapted, base)
         measured += _svd(adapted, base, lost)
         measured += _memory({name: folders[name] for name in [*NAMES, MERGED]})
     return measured
@@ -89,6 +98,23 @@ def _several_datasets(adapted: PeftModel, base: Base) -> list[Row]:
     return [_row(f"a row of each of {COUNT} datasets in one batch, against a pass each", ours, a_pass_each, SMALL, 0.7)]
 
 
+def _mixed_or_alone(adapted: PeftModel, base: Base) -> list[Row]:
+    """Whether ENOUGH_TOKENS lies where it should: well below it one batch for all adapters, well above it one each."""
+    measured = []
+    for tokens, target, bound in CROSSING:
+        items = _items(_examples(tokens // ROW_TOKENS, ROW_TOKENS, len(base.tokenizer)), NAMES)
+
+        def together(items: list[Item] = items) -> None:
+            adapter_logits(adapted, base, items, enough_tokens=math.inf)
+
+        def alone(items: list[Item] = items) -> None:
+            adapter_logits(adapted, base, items, enough_tokens=0)
+
+        name = f"{COUNT} adapters of {tokens} tokens each in mixed batches, against batches of one adapter"
+        measured.append(_row(name, together, alone, LARGE, target, bound))
+    return measured
+
+
 def _svd(adapted: PeftModel, base: Base, lost: dict[str, float]) -> list[Row]:
     """What the rank of a merged adapter leaves out, and what that does to the answers."""
     examples = _examples(64, 30, len(base.tokenizer))
@@ -125,11 +151,18 @@ def _weights(folders: dict[str, Path]) -> list[tuple[str, Path]]:
     return [(name, folder / "adapter_model.safetensors") for name, folder in folders.items()]
 
 
-def _row(name: str, ours: Callable[[], None], other: Callable[[], None], repeats: int, target: float) -> Row:
+def _row(
+    name: str,
+    ours: Callable[[], None],
+    other: Callable[[], None],
+    repeats: int,
+    target: float | None,
+    bound: Bound = "at most",
+) -> Row:
     ours()
     other()
     value, baseline = alternate(ours, other, repeats=repeats)
-    return Row(name, value, baseline, value / baseline, target, note=f"medians of {repeats}")
+    return Row(name, value, baseline, value / baseline, target, bound, note=f"medians of {repeats}")
 
 
 def _items(examples: Examples, names: list[str]) -> list[Item]:

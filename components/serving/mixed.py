@@ -34,9 +34,17 @@ class Item:
 
 @torch.inference_mode()
 def adapter_logits(
-    model: PeftModel, base: Base, items: Sequence[Item], batch_tokens: int = BATCH_TOKENS
+    model: PeftModel,
+    base: Base,
+    items: Sequence[Item],
+    batch_tokens: int = BATCH_TOKENS,
+    enough_tokens: float = ENOUGH_TOKENS,
 ) -> list[np.ndarray]:
     """Label logits of each item, float32 [C of its dataset], in their order.
+
+    Args:
+        batch_tokens: of a batch, padding included.
+        enough_tokens: an adapter with so many of its own shares no batch with others.
 
     Raises:
         ValueError: an adapter that the model does not have.
@@ -45,7 +53,7 @@ def adapter_logits(
     if unknown:
         raise ValueError(f"no such adapters: {', '.join(sorted(unknown))}")
     out: list[np.ndarray] = [np.empty(0)] * len(items)
-    for index in _batches(items, batch_tokens):
+    for index in _batches(items, batch_tokens, enough_tokens):
         chosen = [items[i] for i in index]
         batch = collate([(item.examples, item.row) for item in chosen]).to(base.device)
         with _adapters(model, [item.adapter for item in chosen]):
@@ -55,7 +63,7 @@ def adapter_logits(
     return out
 
 
-def _batches(items: Sequence[Item], batch_tokens: int) -> Iterator[list[int]]:
+def _batches(items: Sequence[Item], batch_tokens: int, enough_tokens: float) -> Iterator[list[int]]:
     """Positions of the items of each batch: rows of similar length, whatever their datasets; of one adapter where it
     has enough, else of several, those of an adapter side by side.
     """
@@ -65,7 +73,7 @@ def _batches(items: Sequence[Item], batch_tokens: int) -> Iterator[list[int]]:
         by_adapter.setdefault(item.adapter, []).append(i)
     crowds, few = list[list[int]](), list[int]()
     for places in by_adapter.values():
-        if sum(len(ids[i]) for i in places) >= ENOUGH_TOKENS:
+        if sum(len(ids[i]) for i in places) >= enough_tokens:
             crowds.append(places)
         else:
             few += places

@@ -25,13 +25,12 @@ def load(config, tmp_path):
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2", "nf4"])
 @pytest.mark.parametrize(("tokens", "enough"), [(1, 1024), (100, 1024), (10_000, 1024), (10_000, 40)])
-def test_a_row_does_not_depend_on_its_batch(request, tmp_path, monkeypatch, kind, tokens, enough):
-    monkeypatch.setattr(mixed, "ENOUGH_TOKENS", enough)
+def test_a_row_does_not_depend_on_its_batch(request, tmp_path, kind, tokens, enough):
     folder = request.getfixturevalue({"llama": "llama_folder", "gpt2": "gpt2_folder", "nf4": "wide_llama_folder"}[kind])
     base, model = load(nf4(folder) if kind == "nf4" else plain(folder), tmp_path)
     parts = [random_examples([5, 17, 9], classes=2, seed=1), random_examples([12, 3], classes=5, seed=2)]
     items = [Item(part, row, name) for name in ADAPTERS for part in parts for row in range(len(part))][::-1]
-    found = adapter_logits(model, base, items, tokens)
+    found = adapter_logits(model, base, items, tokens, enough)
     seen = set()
     for item, logits in zip(items, found, strict=True):
         model.set_adapter(item.adapter)
@@ -42,11 +41,10 @@ def test_a_row_does_not_depend_on_its_batch(request, tmp_path, monkeypatch, kind
     assert len(seen) == len(items), "adapters and rows differ, or the comparison says little"
 
 
-def test_an_adapter_with_enough_rows_goes_alone(monkeypatch):
-    monkeypatch.setattr(mixed, "ENOUGH_TOKENS", 40)
+def test_an_adapter_with_enough_rows_goes_alone():
     long, short = random_examples([30, 30], classes=2), random_examples([5, 9], classes=2)
     items = [Item(short, 0, "two"), Item(long, 0, "one"), Item(short, 1, "three"), Item(long, 1, "one")]
-    batches = [[items[i].adapter for i in batch] for batch in mixed._batches(items, 10_000)]
+    batches = [[items[i].adapter for i in batch] for batch in mixed._batches(items, 10_000, 40)]
     assert batches[0] == ["one", "one"]
     assert [name for batch in batches[1:] for name in batch] == ["three", "two"], "the others share what is left"
 
