@@ -38,7 +38,7 @@ class Row:
         """Whether the target is met; None where there is none."""
         if self.target is None:
             return None
-        return self.ratio <= self.target if self.bound == "at most" else self.ratio >= self.target
+        return bool(self.ratio <= self.target if self.bound == "at most" else self.ratio >= self.target)
 
 
 def alternate(*sides: Callable[[], Any], repeats: int = 5) -> tuple[float, ...]:

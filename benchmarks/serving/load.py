@@ -62,6 +62,7 @@ def rows() -> list[Row]:
         client, expected = _registered(folder)
         environment = {**os.environ, "MLFLOW_TRACKING_URI": client.tracking_uri, "MLFLOW_DISABLE_TELEMETRY": "true"}
         environment["PYTHONPATH"] = str(Path(__file__).parents[2])
+        environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # MLflow's calls uvicorn
         model = ["-m", f"models:/{NAME}@champion"]
         ours = ["pipelines.cli", "serve", *model, "--look", "0.5", "--port"]
         theirs = ["mlflow", "models", "serve", *model, "--env-manager", "local", "--workers", "1", "--port"]
