@@ -64,7 +64,7 @@ def _is_local(entry: DatasetConfig) -> bool:
 
 def _data_files(entry: DatasetConfig) -> Files:
     """What a run may read of a dataset's path, below the dataset's name: never everything that lies about there."""
-    from components.data.formats import FORMATS  # brings pyarrow
+    from components.formats import FORMATS  # brings pyarrow
 
     path = Path(str(entry.path))
     if path.is_file():

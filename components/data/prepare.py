@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 
 from components.config import DatasetConfig, StorageConfig
-from components.data.formats import Problem
 from components.data.read import open_source
 from components.data.split import Row, RowCollection, place, row_id
 from components.data.validate import (
@@ -21,6 +20,7 @@ from components.data.validate import (
     where_rows_went,
 )
 from components.errors import UserError
+from components.formats import Problem
 from components.prepared import SPLITS, PreparedDataset, Split, SplitName
 
 Rows = dict[SplitName, list[Row]]

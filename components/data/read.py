@@ -14,8 +14,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from components.config import DatasetConfig, StorageConfig
-from components.data.formats import FORMATS, Lines, records, require_columns
 from components.errors import UserError, readable
+from components.formats import FORMATS, Lines, records, require_columns
 from components.object_store import open_store
 from components.prepared import SPLITS, SplitName
 

@@ -8,9 +8,9 @@ from string import Formatter
 from typing import Any
 
 from components.config import DatasetConfig
-from components.data.formats import Problem
 from components.data.split import normalise
 from components.errors import UserError
+from components.formats import Problem
 from components.prepared import SPLITS, SplitName
 from components.prompts import template_fields
 

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from components.errors import UserError
+from components.formats import FORMATS, Problem, records
 
 Record = dict[str, Any]
-FORMATS = (".jsonl", ".csv", ".parquet")
 BATCH = 1024  # records of a Parquet row group
 
 
@@ -31,11 +31,18 @@ def read_records(path: Path) -> Iterator[tuple[int, Record | str]]:
     Raises:
         UserError: the file as a whole cannot be read.
     """
-    readers = {".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet}
+    format_of(path.name)
+    for line, found in records(path, str(path), None):
+        yield line, found.what if isinstance(found, Problem) else _sound(dict(found))
+
+
+def _sound(record: Record) -> Record | str:
+    """The record, or what is wrong with it where no file could take it: a broken byte, half of a surrogate pair."""
     try:
-        yield from readers[format_of(path.name)](path)
-    except (OSError, pa.ArrowInvalid, csv.Error, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
+        json.dumps(record, ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError:
+        return "it is not valid UTF-8"
+    return record
 
 
 def write_records(records: Iterable[Record], schema: pa.Schema | None, path: Path) -> int:
@@ -57,37 +64,6 @@ def schema_of(chunks: Iterable[list[Record]]) -> pa.Schema | None:
         raise UserError(
             f"the records do not fit into columns: {error}", remedy="write .jsonl, or give each field one type"
         ) from error
-
-
-def _jsonl(path: Path) -> Iterator[tuple[int, Record | str]]:
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                yield number, _parsed(line)
-
-
-def _parsed(line: bytes) -> Record | str:
-    try:
-        record = json.loads(line)
-    except ValueError as error:  # also a wrong encoding
-        return f"no JSON: {error}"
-    return record if isinstance(record, dict) else "a JSON object is expected"
-
-
-def _csv(path: Path) -> Iterator[tuple[int, Record | str]]:
-    with path.open(encoding="utf-8-sig", newline="") as lines:
-        reader = csv.DictReader(lines)
-        for record in reader:
-            crooked = None in record or None in record.values()
-            yield reader.line_num, "another number of columns than the header has" if crooked else dict(record)
-
-
-def _parquet(path: Path) -> Iterator[tuple[int, Record | str]]:
-    number = 0
-    for batch in pq.ParquetFile(path).iter_batches(batch_size=BATCH):
-        for record in batch.to_pylist():
-            number += 1
-            yield number, record
 
 
 def _write_jsonl(records: Iterable[Record], schema: pa.Schema, path: Path) -> int:

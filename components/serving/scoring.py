@@ -76,8 +76,14 @@ class Scored:
 def score(
     job: Job, predictor: Predictor, *, shard: int = 0, shards: int = 1, progress: Callable[[int], None] = lambda _: None
 ) -> None:
-    """Score every ``shards``-th chunk, from ``shard`` on, that is not there yet. ``progress`` gets finished records."""
+    """Score every ``shards``-th chunk, from ``shard`` on, that is not there yet. ``progress`` gets finished records.
+
+    Raises:
+        UserError: the source cannot be read, or ``job.dataset`` or the output's ending is unknown.
+    """
     format_of(job.output)
+    if job.dataset:
+        predictor.fields(job.dataset)  # a wrong name would refuse every record
     for number, chunk in enumerate(_chunks(job.source)):
         if number % shards == shard:
             if not job.store.exists(_key(job, number, "done")):

@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from components.config import DatasetConfig, StorageConfig
-from components.data.formats import Problem
 from components.data.read import match_splits, open_source
 from components.errors import UserError
+from components.formats import Problem
 from tests.privileges import open_folder, without_privileges
 
 RECORDS = [{"text": "first\nline", "label": "yes"}, {"text": 'the "second", ☂', "label": "no"}]

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from components.config import DatasetConfig
-from components.data.formats import Problem
 from components.data.validate import BadRows, check_record, form_of, label_problems, size_problems
 from components.errors import UserError
+from components.formats import Problem
 from components.prepared import SplitName
 
 

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["components.config_file", "components.yaml_tree", "components.data"]):
+with atheris.instrument_imports(
+    include=["components.config_file", "components.yaml_tree", "components.formats", "components.data"]
+):
     from components.config import DatasetConfig, StorageConfig
     from components.config_file import read_config
-    from components.data.formats import FORMATS
     from components.data.prepare import prepare
     from components.errors import UserError
+    from components.formats import FORMATS
 
 FOLDER = Path(tempfile.mkdtemp(prefix="loraloom-fuzz-"))
 SOUND = b"model: {id: m}\ndatasets: [{name: a, path: a}]\n"

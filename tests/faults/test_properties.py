@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 from components.config import DatasetConfig, RunConfig, StorageConfig
 from components.config_file import read_config
-from components.data.formats import FORMATS, Problem
 from components.data.prepare import prepare
 from components.data.split import normalise, row_id
 from components.data.validate import alike_problems
 from components.ensemble.weights import fit_weights
 from components.errors import UserError
+from components.formats import FORMATS, Problem
 from components.gradients.projection import Projection
 from components.inside import inside
 

@@ -89,17 +89,18 @@ def test_bad_records_go_aside_with_their_line(tmp_path: Path) -> None:
     source = tmp_path / "in.jsonl"
     source.write_bytes(
         b'{"text": "good"}\n{"text": 5}\nnot json\n\n[1]\n{"dataset": "weather", "text": "x"}\n'
-        b'{"dataset": "pair", "text": "x"}\n{"text": "\xff"}\n{"text": "last"}\n'
+        b'{"dataset": "pair", "text": "x"}\n{"text": "\xff"}\n{"text": "good", "note": "\\ud800"}\n{"text": "last"}\n'
     )
     job = job_of(tmp_path, source)
     score(job, Words())
-    assert gather(job) == Scored(2, 6)
+    assert gather(job) == Scored(2, 7)
     assert [one["text"] for one in lines(tmp_path / "out.jsonl")] == ["good", "last"]
     bad = {one["line"]: one for one in lines(tmp_path / "out.jsonl.bad.jsonl")}
-    assert sorted(bad) == [2, 3, 5, 6, 7, 8]
+    assert sorted(bad) == [2, 3, 5, 6, 7, 8, 9]
     for line, message in {
-        2: "no dataset takes", 3: "no JSON", 5: "a JSON object", 6: "no dataset 'weather'",
-        7: "pair needs the text fields text_pair", 8: "no JSON",
+        2: "no dataset takes", 3: "broken JSON", 5: "not a JSON object", 6: "no dataset 'weather'",
+        7: "pair needs the text fields text_pair", 8: "byte 11 of the line is not UTF-8",
+        9: "not valid UTF-8",
     }.items():  # fmt: skip
         assert message in bad[line]["problem"]
     assert bad[6]["record"] == {"dataset": "weather", "text": "x"}
@@ -170,8 +171,23 @@ def test_an_ending_that_says_nothing(tmp_path: Path) -> None:
 
 
 def test_crooked_csv_lines_go_aside(tmp_path: Path) -> None:
-    (tmp_path / "in.csv").write_text("text,n\nfine,1\nno column\ntoo,many,columns\n")
+    long = b"x" * 200_000  # longer than the csv module takes unasked
+    (tmp_path / "in.csv").write_bytes(b"text,n\n%s,1\nno column\ntoo,many,columns\n\xff,2\nfine,3\n" % long)
     job = job_of(tmp_path, tmp_path / "in.csv")
     score(job, Words())
-    assert gather(job) == Scored(1, 2)
-    assert [one["line"] for one in lines(tmp_path / "out.jsonl.bad.jsonl")] == [3, 4]
+    assert gather(job) == Scored(2, 3)
+    assert [len(one["text"]) for one in lines(tmp_path / "out.jsonl")] == [200_000, 4]
+    assert [one["line"] for one in lines(tmp_path / "out.jsonl.bad.jsonl")] == [3, 4, 5]
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("text,text\na,b\n")
+    with pytest.raises(UserError, match="more than one column 'text'"):
+        score(job_of(tmp_path, tmp_path / "in.csv"), Words())
+
+
+def test_a_dataset_that_is_not_there_is_told_before_any_record(tmp_path: Path) -> None:
+    source, words = write(tmp_path / "in.jsonl", [{"text": "good"}]), Words()
+    with pytest.raises(UserError, match="no dataset 'moood'"):
+        score(job_of(tmp_path, source, dataset="moood"), words)
+    assert words.asked == []

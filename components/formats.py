@@ -29,12 +29,12 @@ class Problem:
 Lines = Iterator[tuple[int, Mapping[str, Any] | Problem]]
 
 
-def records(path: Path, origin: str, fields: Sequence[str]) -> Lines:
+def records(path: Path, origin: str, fields: Sequence[str] | None) -> Lines:
     """(line or row number from 1, record or problem) of a file in one of ``FORMATS``.
 
     Args:
         origin: its name in messages.
-        fields: what is needed of each record.
+        fields: what is needed of each record; None: whatever there is.
 
     Raises:
         UserError: the file as a whole cannot be read, or lacks a column.
@@ -43,7 +43,7 @@ def records(path: Path, origin: str, fields: Sequence[str]) -> Lines:
         yield from FORMATS[path.suffix](path, origin, fields)
 
 
-def _read_jsonl(path: Path, origin: str, fields: Sequence[str]) -> Lines:
+def _read_jsonl(path: Path, origin: str, fields: Sequence[str] | None) -> Lines:
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if content := (line.removeprefix(codecs.BOM_UTF8) if number == 1 else line).strip():
@@ -60,7 +60,7 @@ def _parse_json(line: bytes) -> Mapping[str, Any] | Problem:
     return values if isinstance(values, dict) else Problem("broken_json", "not a JSON object")
 
 
-def _read_csv(path: Path, origin: str, fields: Sequence[str]) -> Lines:
+def _read_csv(path: Path, origin: str, fields: Sequence[str] | None) -> Lines:
     csv.field_size_limit(2**31 - 1)  # the default ends a text at 128 KiB
     # Bytes that are not UTF-8 become lone surrogates, which validation refuses in the fields that are used.
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
@@ -69,7 +69,7 @@ def _read_csv(path: Path, origin: str, fields: Sequence[str]) -> Lines:
             header = next(reader, [])
         except csv.Error as error:
             raise UserError(f"{origin}:1: {error}") from error
-        require_columns(origin, header, fields)
+        require_columns(origin, header, header if fields is None else fields)
         while True:
             start = reader.line_num + 1  # a quoted text may span lines: report where the record starts
             try:
@@ -85,12 +85,13 @@ def _read_csv(path: Path, origin: str, fields: Sequence[str]) -> Lines:
                 yield start, Problem("broken_csv", f"{len(row)} columns where the header has {len(header)}")
 
 
-def _read_parquet(path: Path, origin: str, fields: Sequence[str]) -> Lines:
+def _read_parquet(path: Path, origin: str, fields: Sequence[str] | None) -> Lines:
     try:
         with pq.ParquetFile(path) as file:
-            require_columns(origin, file.schema_arrow.names, fields)
+            columns = list(file.schema_arrow.names if fields is None else fields)
+            require_columns(origin, file.schema_arrow.names, columns)
             number = 0
-            for batch in file.iter_batches(columns=list(fields)):
+            for batch in file.iter_batches(columns=columns):
                 for values in batch.to_pylist():
                     number += 1
                     yield number, values
@@ -100,7 +101,7 @@ def _read_parquet(path: Path, origin: str, fields: Sequence[str]) -> Lines:
         raise UserError(f"{origin} is no readable Parquet file: {error}", remedy="write it anew") from error
 
 
-FORMATS: dict[str, Callable[[Path, str, Sequence[str]], Lines]] = {
+FORMATS: dict[str, Callable[[Path, str, Sequence[str] | None], Lines]] = {
     ".jsonl": _read_jsonl,
     ".csv": _read_csv,
     ".parquet": _read_parquet,
