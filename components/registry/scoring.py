@@ -1,5 +1,6 @@
 """Batch scoring with a registered version, whole or as shards of a pipeline."""
 
+import errno
 import json
 import tempfile
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from urllib.parse import urlparse
 
 from components.config import StorageConfig
 from components.config_transport import unpack
-from components.errors import UserError
+from components.errors import UserError, writable
 from components.object_store import ObjectStore, open_store
 from components.registry.reference import ModelReference, of_config
 from components.registry.register import fetch, version_number
@@ -40,8 +41,11 @@ def open_job(model: ModelReference, source: str, output: str, mode: Mode, datase
     """A scoring job for a version given by number; while open, a source in S3 has a copy on this machine.
 
     Raises:
-        UserError: there is no such source.
+        UserError: there is no such source, or the output would replace it or cannot be written.
     """
+    taken = [_resolved(name) for name in (output, f"{output}.bad.jsonl")]
+    if _resolved(source) in taken:
+        raise UserError(f"{output} would replace {source}, its source", remedy="write the answers to another file")
     with tempfile.TemporaryDirectory(prefix="loraloom-score-") as temporary:
         path = Path(source)
         if source.startswith("s3://"):
@@ -83,10 +87,20 @@ def _read(config: str, job: str) -> tuple[ModelReference, dict[str, Any]]:
     return of_config(unpack(config), told.pop("version")), told
 
 
+def _resolved(address: str) -> str:
+    """The address, the same however a local one is spelt."""
+    return address if address.startswith("s3://") else str(Path(address).resolve())
+
+
 def _place(storage: StorageConfig, address: str) -> tuple[ObjectStore, str]:
     """The store that holds a file's folder, and the file's name."""
     if not address.startswith("s3://"):
         path = Path(address).absolute()
+        with writable(address):  # to be told before the scoring, not after it
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, "it is a folder", address)
+            tempfile.TemporaryFile(dir=path.parent).close()
         return open_store(StorageConfig(uri=str(path.parent)), path.parent), path.name
     parent, _, name = address.rpartition("/")
     if not urlparse(parent).netloc or not name:

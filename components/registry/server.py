@@ -1,17 +1,19 @@
 """MLflow's scoring server around a live model: its protocol and paths, with limits, metrics and promotions on top."""
 
 import asyncio
-import contextlib
 import logging
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, cast
+from contextlib import asynccontextmanager, suppress
+from typing import cast
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from mlflow.pyfunc import PyFuncModel, scoring_server
 
+from components.errors import UserError
 from components.registry.live_model import LiveModel
 
 log = logging.getLogger(__name__)
@@ -37,7 +39,10 @@ def build_app(live: LiveModel, *, seconds_between_looks: float = 30.0, most_byte
         if request.url.path not in PATHS:
             return await pass_on(request)
         begin = time.perf_counter()
-        response = _refusal(request, most_bytes) or await pass_on(request)
+        try:
+            response = _refusal(request, most_bytes) or await pass_on(request)
+        except RecursionError:
+            response = _told(400, "the JSON is nested too deeply")
         response.headers["x-loraloom-version"] = live.version
         live.metrics.requests.labels(str(response.status_code)).inc()
         live.metrics.latency.observe(time.perf_counter() - begin)
@@ -62,7 +67,7 @@ def _told(status: int, message: str) -> Response:
     return JSONResponse({"error_code": "BAD_REQUEST", "message": message}, status)
 
 
-@contextlib.asynccontextmanager
+@asynccontextmanager
 async def _lifespan(live: LiveModel, seconds: float) -> AsyncIterator[None]:
     pool = ThreadPoolExecutor(CALLS_AT_ONCE)
     asyncio.get_running_loop().set_default_executor(pool)
@@ -71,7 +76,7 @@ async def _lifespan(live: LiveModel, seconds: float) -> AsyncIterator[None]:
         yield
     finally:
         looking.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
+        with suppress(asyncio.CancelledError):
             await looking
         live.close()
 
@@ -87,9 +92,29 @@ async def _look(live: LiveModel, seconds: float) -> None:
             log.exception("the %s of %s could not be followed; version %s stays", live.alias, live.name, live.version)
 
 
-def serve(live: LiveModel, host: str, port: int, seconds_between_looks: float) -> None:
+def bind(host: str, port: int) -> socket.socket:
+    """A socket with that address. It does not listen yet, so that clients are refused until there is a model.
+
+    Raises:
+        UserError: the address is taken, or not this machine's.
+    """
+    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        raise UserError(
+            f"{host}:{port} cannot be listened on: {error.strerror}", remedy="give another --port or --host"
+        ) from error
+    return bound
+
+
+def serve(live: LiveModel, listener: socket.socket, seconds_between_looks: float) -> None:
     """Serve until interrupted; requests under way are answered first."""
     import uvicorn
 
-    settings: dict[str, Any] = {"log_level": "warning", "timeout_graceful_shutdown": 30}
-    uvicorn.run(build_app(live, seconds_between_looks=seconds_between_looks), host=host, port=port, **settings)
+    app = build_app(live, seconds_between_looks=seconds_between_looks)
+    settings = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=30)
+    with suppress(KeyboardInterrupt):  # uvicorn raises it anew when it has ended
+        uvicorn.Server(settings).run(sockets=[listener])

@@ -47,6 +47,15 @@ def read_description(folder: Path) -> dict[str, Any]:
     return description
 
 
+def dataset_settings(description: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """What the ensemble says of one dataset: template, labels, tokens. Raises ``UserError`` for an unknown one."""
+    known: Mapping[str, Any] = description["datasets"]
+    if name not in known:
+        raise UserError(f"this ensemble has no dataset {name!r}", remedy=f"it knows: {', '.join(sorted(known))}")
+    settings: Mapping[str, Any] = known[name]
+    return settings
+
+
 def base_config(description: Mapping[str, Any], folder: Path) -> ModelConfig:
     """The base model to load: the folder ``LORALOOM_BASE_MODEL`` names, the bundled one, or the one by reference."""
     base = description["base"]

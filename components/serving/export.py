@@ -18,6 +18,7 @@ from components.serving.description import (
     adapter_folders,
     base_config,
     coefficients,
+    dataset_settings,
     merged_name,
     read_description,
 )
@@ -81,10 +82,7 @@ def merge_into_base(folder: Path, dataset: str, target: Path) -> None:
     from components.serving.predict import check_base
 
     description = read_description(folder)
-    if dataset not in description["datasets"]:
-        raise UserError(
-            f"this ensemble has no dataset {dataset!r}", remedy=f"it knows: {', '.join(description['datasets'])}"
-        )
+    dataset_settings(description, dataset)
     base = load_base(base_config(description, folder).model_copy(update={"quantization": "none"}))
     check_base(base, description)
     adapter = folder / adapter_folders(description)[served_adapter(description, dataset)]

@@ -18,6 +18,7 @@ from components.serving.description import (
     adapter_folders,
     base_config,
     coefficients,
+    dataset_settings,
     merged_name,
     read_description,
 )
@@ -137,6 +138,8 @@ class EnsemblePredictor:
         # What no template reads (an id, an address, a label) is not what the router was trained on.
         read = {field for name in allowed for field in self.fields(name)}
         texts = joined({name: column for name, column in fields.items() if name in read})
+        if what := next(filter(None, map(_no_text, texts)), ""):
+            raise UserError(f"a text that names no dataset {what}")
         with self._turn:
             features = text_features(self.base, texts, self.description["base"]["max_length"])
         return self._router.route(features, allowed)
@@ -155,15 +158,13 @@ class EnsemblePredictor:
         return Examples(nothing, ids, nothing, settings["label_token_ids"])
 
     def _dataset(self, name: str) -> Mapping[str, Any]:
-        known = self.description["datasets"]
-        if name not in known:
-            raise UserError(f"this ensemble has no dataset {name!r}", remedy=f"it knows: {', '.join(sorted(known))}")
-        if known[name]["completion"]:
+        settings = dataset_settings(self.description, name)
+        if settings["completion"]:
             raise UserError(
                 f"{name} is a completion dataset: it generates text and has no labels to choose from",
                 remedy="serve its exported adapter with a text generation server that reads PEFT folders",
             )
-        return known[name]
+        return settings
 
 
 def check_base(base: Base, description: Mapping[str, Any]) -> None:
@@ -175,6 +176,17 @@ def check_base(base: Base, description: Mapping[str, Any]) -> None:
             f"{base.digest[:12]}..., the ensemble's is {expected[:12]}...",
             remedy=f"use {description['base']['id']} at revision {description['base']['revision']}",
         )
+
+
+def _no_text(value: object) -> str:
+    """Why no tokenizer takes ``value``; '' where one does."""
+    if not isinstance(value, str):
+        return f"is {type(value).__name__}, not text"
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # JSON can spell half of a surrogate pair
+        return "is not valid UTF-8"
+    return ""
 
 
 def _rows(request: Request) -> int:
@@ -192,10 +204,10 @@ def _checked(request: Request, needed: Sequence[str]) -> dict[str, list[str]]:
         )
     chosen = {name: list(fields[name]) for name in needed}
     wrong = {
-        f"row {i}: {name} is {type(text).__name__}, not text"
+        f"row {i}: {name} {what}"
         for name, texts in chosen.items()
         for i, text in enumerate(texts)
-        if not isinstance(text, str)
+        if (what := _no_text(text))
     }
     if wrong:
         raise UserError(f"{dataset}: some fields hold no text", problems=tuple(sorted(wrong)[:10]))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from components.config import StorageConfig
-from components.errors import UserError
+from components.errors import UserError, writable
 from pipelines.commands.common import ConfigOption, DebugOption, RootOption, reported
 from pipelines.commands.registered import ModelOption, VersionOption, registered_model
 
@@ -32,12 +32,14 @@ def serve(
     with reported(debug):
         reference = registered_model(model, config_file, root, version)
         from components.registry.live_model import LiveModel
+        from components.registry.server import bind
         from components.registry.server import serve as serve_model
         from components.serving.metrics import ServingMetrics
 
+        listener = bind(host, port)
         live = LiveModel(reference.connect(), reference.name, reference.version, ServingMetrics())
         typer.echo(f"version {live.version} of {live.name} at http://{host}:{port}/invocations  (Ctrl-C ends it)")
-        serve_model(live, host, port, look)
+        serve_model(live, listener, look)
 
 
 def export(
@@ -67,12 +69,15 @@ def export(
 def _export(reference: "ModelReference", target: Path, merged: str | None) -> Path:
     """Export to ``target/NAME/VERSION``, which is returned."""
     from components.registry.scoring import open_ensemble, pin
+    from components.serving.description import dataset_settings, read_description
     from components.serving.export import export as write
     from components.serving.export import merge_into_base
 
     reference = pin(reference)
     folder = target / reference.name / reference.version
-    with open_ensemble(reference) as ensemble:
+    with open_ensemble(reference) as ensemble, writable(folder):
+        if merged is not None:
+            dataset_settings(read_description(ensemble), merged)  # a wrong name leaves no half of an export
         write(ensemble, folder, reference.version)
         if merged is not None:
             merge_into_base(ensemble, merged, folder / "merged" / merged)

@@ -111,7 +111,7 @@ def test_the_mode_is_passed_on(registry: Path, model: ModelConfig, source: Path,
     ],
 )
 def test_a_model_that_is_not_there(registry: Path, source: Path, arguments: list[str], says: str) -> None:
-    for command in (["predict", source, "-o", "out.jsonl"], ["export", "-o", "out"], ["serve"]):
+    for command in (["predict", source, "-o", "out.jsonl"], ["export", "-o", "out"], ["serve", "--port", free_port()]):
         refused = loraloom(*command, *arguments)
         assert refused.exit_code == 2
         assert says in refused.stderr
@@ -139,6 +139,28 @@ def test_a_config_names_the_same_ensemble(registry: Path, model: ModelConfig, so
     assert (tmp_path / "out.csv").read_text().splitlines()[0] == "dataset,text,predicted_label,probability"
 
 
+@pytest.mark.parametrize(
+    ("source", "output", "says"),
+    [
+        ("in.jsonl", "./in.jsonl", "in.jsonl would replace in.jsonl, its source"),
+        ("in.bad.jsonl", "in", "in would replace in.bad.jsonl, its source"),
+        ("in.jsonl", "in.jsonl/out.jsonl", "in.jsonl/out.jsonl cannot be written"),
+        ("in.jsonl", "folder.jsonl", "folder.jsonl cannot be written: Is a directory"),
+        ("nosuch.jsonl", "out.jsonl", "there is no file nosuch.jsonl"),
+    ],
+)
+def test_what_cannot_be_written_is_told_before_any_record_is_scored(
+    registry: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, output: str, says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.jsonl").mkdir()
+    for name in ("in.jsonl", "in.bad.jsonl"):
+        Path(name).write_text('{"dataset": "mood", "text": "rain"}\n')
+    refused = loraloom("predict", source, "-o", output, "--model", "desk")
+    assert (refused.exit_code, says in refused.stderr) == (2, True), refused.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"folder.jsonl", "in.jsonl", "in.bad.jsonl"}
+
+
 def plain_probabilities(loaded: Any, model: ModelConfig, dataset: str, fields: dict[str, str]) -> np.ndarray:
     """By nothing of ours: probabilities of the labels, read off the tokens that the folder's card lists."""
     tokenizer: Any = AutoTokenizer.from_pretrained(model.id)
@@ -162,6 +184,15 @@ def test_what_is_exported_answers_the_same_without_us(registry: Path, model: Mod
             np.testing.assert_allclose(plain_probabilities(loaded, model, "mood", {"text": text}), row, atol=2e-5)
     again = loraloom("export", "-o", tmp_path / "out", "--model", "desk@champion")
     assert again.exit_code == 2 and "is not empty" in again.stderr
+
+
+def test_an_export_that_is_refused_leaves_nothing(registry: Path, tmp_path: Path) -> None:
+    unknown = loraloom("export", "-o", tmp_path / "out", "--model", "desk", "--merge-into-base", "moood")
+    assert (unknown.exit_code, "no dataset 'moood'" in unknown.stderr) == (2, True)
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "file").touch()
+    beside = loraloom("export", "-o", tmp_path / "file", "--model", "desk")
+    assert (beside.exit_code, f"{tmp_path}/file/desk/1 cannot be written" in beside.stderr) == (2, True)
 
 
 def test_files_in_a_bucket_are_reached_as_the_environment_says(
@@ -210,6 +241,19 @@ def test_serve_answers_and_ends_well(registry: Path, model: ModelConfig, tmp_pat
         server.send_signal(signal.SIGTERM)
         rest = server.communicate(timeout=60)[0]
     assert server.returncode in (0, -signal.SIGTERM), rest
+
+
+def test_a_port_that_is_taken_is_told_before_anything_is_loaded(registry: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        refused = loraloom("serve", "--model", "desk", "--port", port)
+    assert refused.exit_code == 2
+    assert f"error: 127.0.0.1:{port} cannot be listened on: Address already in use" in refused.stderr
+    assert "error: no.such.host.invalid:8000 cannot be" in (
+        loraloom("serve", "--model", "desk", "--host", "no.such.host.invalid").stderr
+    )
 
 
 def _opened(request: urllib.request.Request) -> Any:

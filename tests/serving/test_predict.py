@@ -153,6 +153,7 @@ def test_another_base_model_is_refused(folder, model, description, tmp_path):
         ("story", {"prompt": ["x"]}, r"story is a completion dataset[\s\S]*exported adapter"),
         ("pair", {"text": ["x"]}, "needs the fields text, text_pair; not given: text_pair"),
         ("mood", {"text": ["x", None]}, r"row 1: text is NoneType, not text"),
+        ("mood", {"text": ["x", "\ud800"]}, r"row 1: text is not valid UTF-8"),
         ("pair", {"text": ["x", "y"], "text_pair": ["z"]}, "different numbers of rows"),
     ],
 )
