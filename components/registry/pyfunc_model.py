@@ -52,6 +52,9 @@ class EnsembleModel(PythonModel):
 
         if settings["mode"] not in ("auto", "exact", "merged") or settings["batch_tokens"] < 1:
             raise UserError("params: mode is auto, exact or merged, and batch_tokens at least 1")
+        if frame.columns.empty:  # MLflow drops columns outside the signature, and with the last one all rows
+            known = sorted({field for name in self.predictor.datasets for field in self.predictor.fields(name)})
+            raise UserError(f"no column is known; there are: {', '.join(['dataset', *known])}")
         frame = frame.reset_index(drop=True).assign(dataset=self._datasets(frame))
         index = frame.index.groupby(frame["dataset"])
         requests = [Request(name, _fields(frame.loc[rows])) for name, rows in index.items()]
