@@ -99,7 +99,7 @@ def _in_a_process(module: str, environment: dict[str, str]) -> list[dict[str, An
 def one(module: str, path: Path) -> None:
     """Run one module in this process and write its rows."""
     rows = import_module(module).rows()
-    path.write_text(json.dumps([{**asdict(row), "ok": row.ok} for row in rows]))
+    path.write_text(json.dumps([{**asdict(row), "ok": row.ok} for row in rows], default=float))
 
 
 def machine(threads: int) -> dict[str, Any]:

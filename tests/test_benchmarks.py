@@ -2,7 +2,9 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -63,6 +65,14 @@ def test_the_runner_writes_rows_versions_and_machine(modules: Path) -> None:
     assert found["rows"] == {"fine": [expected | {"bound": "at most", "unit": "s", "note": ""}]}  # type: ignore[comparison-overlap]
     assert (found["data"], found["model"]) == ("demo", "demo")
     assert found["versions"]["torch"] and found["machine"]["threads"] == 1  # type: ignore[index]
+
+
+def test_numbers_of_numpy_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = Row("small", np.float32(0.5), None, np.float64(0.5), 1.0)
+    monkeypatch.setattr(run, "import_module", lambda _: SimpleNamespace(rows=lambda: [row]))
+    run.one("any", tmp_path / "rows.json")
+    (written,) = json.loads((tmp_path / "rows.json").read_text())
+    assert (written["value"], written["ratio"], written["ok"]) == (0.5, 0.5, True)
 
 
 def test_a_folder_is_run_by_its_name(modules: Path) -> None:
