@@ -2,10 +2,10 @@
 
 FLOPs are those of the full sizes: 400 rows a dataset for the warm start, as many as the pipeline takes for features,
 all training rows in fine-tuning; by the formula of ``components/flops.py`` from the rows' true lengths, and the
-solver's and the search's as counted while they ran. What runs is a share of the rows (``LORALOOM_BENCH_SHARE``, 0.1 if
-not given), and two subsets are fine-tuned, the plan and they taking turns; seconds (medians) and the solver's FLOPs are
-reckoned up from there, in proportion.
-The plan always estimates as many subsets as the pipeline does by default, also where fewer are compared with.
+solver's and the search's as counted while they ran. Model passes run on a share of the rows (``LORALOOM_BENCH_SHARE``,
+0.05 if not given), and two subsets are fine-tuned; their seconds are reckoned up from there, in proportion. Estimate
+and partition run on tables of full size: the rows at hand, repeated. The plan and fine-tuning take turns; seconds are
+medians. The plan always estimates as many subsets as the pipeline does by default, also where fewer are compared with.
 """
 
 import os
@@ -37,7 +37,7 @@ from components.surrogate.affinity import affinity
 from components.tables import Features
 from components.training import Material, Recipe, fit
 
-SHARE = float(os.environ.get("LORALOOM_BENCH_SHARE", "0.1"))
+SHARE = float(os.environ.get("LORALOOM_BENCH_SHARE", "0.05"))
 SUBSETS, SUBSET_SHARE, FINE_TUNED, EPOCHS, RATE, REPEATS = 50, 0.3, 2, 3, 2e-3, 5
 
 
@@ -74,7 +74,7 @@ def rows() -> list[Row]:
         f"{len(tasks)} datasets, {sum(len(task.train) for task in tasks)} training rows, {EPOCHS} epochs; warm start "
         f"{warm:.2e}, extraction {extract:.2e}, solver and search {arithmetic:.2e}"
     )
-    timed = f"{spent}; medians of {REPEATS}; {SHARE:g} of the rows run, {FINE_TUNED} subsets fine-tuned, reckoned up"
+    timed = f"{spent}; medians of {REPEATS}; model passes on {SHARE:g} of the rows, {FINE_TUNED} subsets fine-tuned"
     found = []
     for count in (SUBSETS, subsets):
         tuned, target = count * subset, 105 if DATA and count == SUBSETS else None
@@ -129,7 +129,7 @@ class _Plan:
 
 
 def _plan(base: Base, tasks: list[_Task]) -> _Plan:
-    """Run the plan on :data:`SHARE` of its rows; seconds in proportion."""
+    """Run the plan, its model passes on :data:`SHARE` of their rows; those seconds in proportion."""
     marks = [time.perf_counter()]
     material = [_material(task, round(SHARE * task.warm)) for task in tasks]
     model = attach_adapter(base, _config().lora, seed=0)
@@ -137,24 +137,33 @@ def _plan(base: Base, tasks: list[_Task]) -> _Plan:
     model.eval()
     marks.append(time.perf_counter())
     projection = Projection(400, 0, "count_sketch", base.device)
-    train, validation = (
-        [
-            projected_gradients(model, base, task.sample(part, max(10, round(SHARE * task.features))), projection, 4096)
-            for task, part in parts
-        ]
-        for parts in ([(task, task.train) for task in tasks], [(task, task.validation) for task in tasks])
-    )
+    taken = [
+        projected_gradients(model, base, task.sample(part, max(10, round(SHARE * task.features))), projection, 4096)
+        for task in tasks
+        for part in (task.train, task.validation)
+    ]
     marks.append(time.perf_counter())
+    sizes = [min(task.features, len(part)) for task in tasks for part in (task.train, task.validation)]
+    tables = [_repeated(table, size) for table, size in zip(taken, sizes, strict=True)]
+    train, validation = tables[::2], tables[1::2]
+    begin = time.perf_counter()
     middle, _ = _arithmetic(tasks, train, validation)
-    marks += [middle, time.perf_counter()]
-    return _Plan(_Spent(*(float(seconds) / SHARE for seconds in np.diff(marks))), train, validation)
+    end = time.perf_counter()
+    warm, extract = (float(seconds) / SHARE for seconds in np.diff(marks))
+    return _Plan(_Spent(warm, extract, middle - begin, end - middle), train, validation)
+
+
+def _repeated(table: Features, count: int) -> Features:
+    """``count`` rows: those of the table over and over."""
+    index = np.resize(np.arange(len(table.row)), count)
+    return Features(np.arange(count), table.features[index], table.margin[index])
 
 
 def _counted(tasks: list[_Task], plan: _Plan) -> tuple[float, int]:
-    """FLOPs of estimate and partition at full size, and how many subsets were estimated; counting slows them down."""
+    """FLOPs of estimate and partition, and how many subsets were estimated; by itself, as counting slows them down."""
     with FlopCounterMode(display=False) as counter:
         _, subsets = _arithmetic(tasks, plan.train, plan.validation)
-    return counter.get_total_flops() / SHARE, subsets
+    return counter.get_total_flops(), subsets
 
 
 def _arithmetic(tasks: list[_Task], train: list[Features], validation: list[Features]) -> tuple[float, int]:
