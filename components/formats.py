@@ -7,6 +7,7 @@ does not hide the others.
 import codecs
 import csv
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,6 +107,13 @@ FORMATS: dict[str, Callable[[Path, str, Sequence[str] | None], Lines]] = {
     ".csv": _read_csv,
     ".parquet": _read_parquet,
 }
+
+
+def text_of(value: object) -> str | None:
+    """The text that a field's value stands for: a number's is how it is written; None where there is none."""
+    if not isinstance(value, str | int | float) or (isinstance(value, float) and math.isnan(value)):
+        return None
+    return str(value)
 
 
 def require_columns(origin: str, columns: Sequence[str], fields: Sequence[str]) -> None:

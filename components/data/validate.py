@@ -10,7 +10,7 @@ from typing import Any
 from components.config import DatasetConfig
 from components.data.split import normalise
 from components.errors import UserError
-from components.formats import Problem
+from components.formats import Problem, text_of
 from components.prepared import SPLITS, SplitName
 from components.prompts import template_fields
 
@@ -149,9 +149,9 @@ def _text(field: str, values: Mapping[str, Any]) -> str | Problem:
         return Problem("missing_field", f"field {field!r} has no value")
     if value is None:
         return Problem("missing_field", f"no field {field!r} (there are: {', '.join(map(str, values)) or 'none'})")
-    if not isinstance(value, str | int | float):
+    text = text_of(value)
+    if text is None:
         return Problem("not_text", f"field {field!r} is a {type(value).__name__}, not a text")
-    text = str(value)
     try:
         text.encode()
     except UnicodeEncodeError:  # a byte that the reader could not decode, or half of a surrogate pair

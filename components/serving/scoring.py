@@ -8,7 +8,7 @@ of their own, with their line and the reason.
 import itertools
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,7 @@ import numpy as np
 
 from components.artifacts import digest_of, file_digest
 from components.errors import UserError
+from components.formats import text_of
 from components.object_store import ObjectStore
 from components.serving.predict import Mode, Request
 from components.serving.records import Record, format_of, read_records, schema_of, write_records
@@ -128,15 +129,16 @@ def answer(
     ]
     records = [(line, record) for line, record in chunk if not isinstance(record, str)]
     names = [str(record.get("dataset") or dataset) for _, record in records]
+    texts = [_texts(record) for _, record in records]
     by_dataset: dict[str, list[int]] = {}
-    for place, name in enumerate(settled(predictor, names, [_texts(record) for _, record in records])):
+    for place, name in enumerate(settled(predictor, names, texts)):
         line, record = records[place]
-        if problem := _problem(predictor, name, record):
+        if problem := _problem(predictor, name, texts[place]):
             refused.append({"line": line, "problem": problem, "record": record})
         else:
             by_dataset.setdefault(str(name), []).append(place)
     requests = [
-        Request(name, {field: [records[place][1][field] for place in places] for field in predictor.fields(name)})
+        Request(name, {field: [texts[place][field] for place in places] for field in predictor.fields(name)})
         for name, places in by_dataset.items()
     ]
     answers: dict[int, Record] = {}
@@ -148,11 +150,10 @@ def answer(
     return [answers[place] for place in sorted(answers)], sorted(refused, key=lambda one: one["line"])
 
 
-def _problem(predictor: Predictor, name: str | UserError, record: Record) -> str:
-    """Why a record cannot be answered; '' where it can."""
+def _problem(predictor: Predictor, name: str | UserError, given: Mapping[str, str]) -> str:
+    """Why a record with these texts cannot be answered; '' where it can."""
     if isinstance(name, UserError):
         return name.what
-    given = _texts(record)
     try:
         lacking = [field for field in predictor.fields(name) if field not in given]
     except UserError as error:
@@ -161,7 +162,9 @@ def _problem(predictor: Predictor, name: str | UserError, record: Record) -> str
 
 
 def _texts(record: Record) -> dict[str, str]:
-    return {name: value for name, value in record.items() if isinstance(value, str) and name != "dataset"}
+    """The fields that a template may show, by the rule that training rows were read by."""
+    texts = {name: text_of(value) for name, value in record.items() if name != "dataset"}
+    return {name: text for name, text in texts.items() if text is not None}
 
 
 def _chunks(source: Path) -> Iterator[list[tuple[int, Record | str]]]:

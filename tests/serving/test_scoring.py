@@ -88,7 +88,7 @@ def test_records_keep_their_order_and_their_fields(tmp_path: Path) -> None:
 def test_bad_records_go_aside_with_their_line(tmp_path: Path) -> None:
     source = tmp_path / "in.jsonl"
     source.write_bytes(
-        b'{"text": "good"}\n{"text": 5}\nnot json\n\n[1]\n{"dataset": "weather", "text": "x"}\n'
+        b'{"text": "good"}\n{"text": [5]}\nnot json\n\n[1]\n{"dataset": "weather", "text": "x"}\n'
         b'{"dataset": "pair", "text": "x"}\n{"text": "\xff"}\n{"text": "good", "note": "\\ud800"}\n{"text": "last"}\n'
     )
     job = job_of(tmp_path, source)
@@ -104,6 +104,15 @@ def test_bad_records_go_aside_with_their_line(tmp_path: Path) -> None:
     }.items():  # fmt: skip
         assert message in bad[line]["problem"]
     assert bad[6]["record"] == {"dataset": "weather", "text": "x"}
+
+
+def test_numbers_are_texts_as_they_were_in_training(tmp_path: Path) -> None:
+    records = [{"text": value, "id": 7} for value in (5, 2.5, float("nan"))]
+    words, job = Words(), job_of(tmp_path, write(tmp_path / "in.jsonl", records))
+    score(job, words)
+    assert gather(job) == Scored(2, 1)
+    assert words.asked == ["5", "2.5"]
+    assert [(one["text"], one["id"]) for one in lines(tmp_path / "out.jsonl")] == [(5, 7), (2.5, 7)]
 
 
 def test_a_killed_job_goes_on_where_it_was(tmp_path: Path) -> None:
