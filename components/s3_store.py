@@ -35,6 +35,12 @@ TAKEN, BUSY = {"412", "PreconditionFailed"}, {"409", "ConditionalRequestConflict
 DENIED = {"401", "403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"}
 
 
+class NoAnswer(BotoCoreError):
+    """A request that was never answered, in all the attempts it had."""
+
+    fmt = "no answer within {seconds} seconds, {attempts} times in a row"
+
+
 class S3Store:
     """The keys under ``s3://bucket/prefix``. Large files travel in parts and in parallel, never whole in memory.
 
@@ -197,7 +203,7 @@ def _client(storage: StorageConfig) -> Any:
         response_checksum_validation=checksums,
     )
     try:
-        return boto3.session.Session().client(
+        client = boto3.session.Session().client(
             "s3",
             endpoint_url=storage.endpoint_url,
             region_name=storage.region,
@@ -206,3 +212,15 @@ def _client(storage: StorageConfig) -> Any:
         )
     except (BotoCoreError, ValueError) as error:
         raise UserError(f"storage: {error}", remedy="check endpoint_url, region and AWS_PROFILE") from error
+    client.meta.events.register("after-call-error.s3", _give_up_on_silence)
+    return client
+
+
+def _give_up_on_silence(exception: Exception, **_: Any) -> None:
+    """Tell a server that is silent from a body that breaks off: botocore raises the same error for both.
+
+    A body is asked for again by whoever reads it, this module or the transfer manager; a request that botocore has
+    made five times would be made twenty-five times.
+    """
+    if isinstance(exception, ReadTimeoutError):
+        raise NoAnswer(seconds=SECONDS_OF_SILENCE, attempts=ATTEMPTS) from exception
