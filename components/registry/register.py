@@ -152,20 +152,27 @@ def promote(client: MlflowClient, name: str, number: str, verdict: Verdict, sett
     """Write the verdict to the version, and give it the alias ``champion`` if it was promoted.
 
     The version also remembers against whom and under which settings it was judged (``gate.against``,
-    ``gate.settings``).
+    ``gate.settings``). That is written last: a promotion stopped half-way counts as none and is done again.
     """
     serving = champion(client, name)
     tags = {
-        "gate.against": serving.version if serving else "nobody",
-        "gate.settings": canonical(settings.model_dump()),
         "gate.decision": verdict.decision,
         "gate.reason": verdict.reason,
         "gate.numbers": canonical(verdict.numbers),
     }
-    for key, value in tags.items():
-        client.set_model_version_tag(name, number, key, value)
+    done = {
+        "gate.against": serving.version if serving else "nobody",
+        "gate.settings": canonical(settings.model_dump()),
+    }
+    _tag(client, name, number, tags)
     if verdict.decision == "promoted":
         move(client, name, number, "promoted", by="gate", reason=verdict.reason)
+    _tag(client, name, number, done)
+
+
+def _tag(client: MlflowClient, name: str, number: str, tags: Mapping[str, str]) -> None:
+    for key, value in tags.items():
+        client.set_model_version_tag(name, number, key, value)
 
 
 def champion(client: MlflowClient, name: str) -> Registered | None:

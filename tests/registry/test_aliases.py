@@ -60,6 +60,24 @@ def client(nobody):
     return client
 
 
+class Stopped(Exception):
+    """A process that died."""
+
+
+class Stopping:
+    """The client of a process that dies before its ``number``-th change to a version."""
+
+    def __init__(self, client, number):
+        self.client, self.left = client, number
+
+    def __getattr__(self, name):
+        if name.startswith("set_"):
+            self.left -= 1
+            if self.left == 0:
+                raise Stopped
+        return getattr(self.client, name)
+
+
 def serving(client):
     found = register.champion(client, "desk")
     return found and found.version
@@ -142,3 +160,20 @@ def test_the_history_says_what_changed_and_what_became_of_it(client):
     assert (third["decision"], third["aliases"]) == ("refused", ["challenger"])
     assert [move["kind"] for move in found["moves"]] == ["promoted", "promoted", "rolled_back"]
     canonical(found)  # JSON-able
+
+
+@pytest.mark.parametrize(("decision", "changes", "ends"), [("promoted", 7, "4"), ("refused", 5, "2")])
+def test_a_verdict_stopped_half_way_is_none(client, decision, changes, ends):
+    """Wherever it stops: either all that matters is done, or the version is judged again."""
+    number = add_version(client, client.get_model_version("desk", "1").run_id, {"film": "f4"}, ["g4"], "t1", 0.8)
+    assert number == "4"
+    for change in range(1, changes + 1):
+        with pytest.raises(Stopped):
+            judge(Stopping(client, change), number, decision)
+        if register.is_judged(client, "desk", number, SETTINGS):
+            assert serving(client) == ends
+        else:
+            assert serving(client) != number
+    judge(client, number, decision)
+    assert register.is_judged(client, "desk", number, SETTINGS)
+    assert serving(client) == ends
