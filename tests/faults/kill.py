@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,6 +93,7 @@ def _child(config: Path, root: Path, moment: Moment | None, environment: dict[st
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.environ.update({"LORALOOM_EVENTS": str(root / "events.jsonl"), **environment})
+    tempfile.tempdir = None  # the server that this process was forked from may have looked for another
     from tests.e2e.in_process import run_steps
 
     _watch(root, moment)

@@ -6,7 +6,7 @@
 import json
 import os
 import random
-import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from components import tracking
 from components.artifacts import find
 from components.object_store import LocalStore
 from components.registry.aliases import versions
+from components.registry.kept_runs import runs_of_versions
+from components.step import read_records
 from pipelines.cli import app
 from tests.e2e.project import sentences, write_rows
 from tests.faults.conftest import write_small
@@ -34,6 +36,8 @@ class Project:
     def __init__(self, folder: Path) -> None:
         self.config, self.root = write_small(folder), folder / "root"
         self.random, self.rounds = random.Random(0), 0
+        self.temporary = folder / "temporary"
+        self.temporary.mkdir()
 
     @property
     def store(self) -> LocalStore:
@@ -65,7 +69,7 @@ class Project:
         return how
 
     def run(self) -> dict[str, Any]:
-        done = run_once(self.config, self.root, None)
+        done = run_once(self.config, self.root, None, environment={"TMPDIR": str(self.temporary)})
         assert done.exit_code == 0, done.log
         return done.summary
 
@@ -91,12 +95,8 @@ def check_registry(project: Project) -> None:
 
 
 @pytest.mark.faults
-def test_many_retrainings_in_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    temporary = tmp_path / "temporary"
-    temporary.mkdir()
-    monkeypatch.setenv("TMPDIR", str(temporary))
-    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
-    project = Project(tmp_path / "project")
+def test_many_retrainings_in_a_row(tmp_path: Path) -> None:
+    project = Project(tmp_path)
     project.run()
     outcomes = []
     processes = {process.pid for process in psutil.Process().children(recursive=True)}
@@ -118,7 +118,26 @@ def test_many_retrainings_in_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert not (project.root / AGAIN).exists()
     assert list(project.store.keys("checkpoints/")) == []
     assert [path.name for path in (project.root / "store").rglob("*.part")] == []
-    assert [path.name for path in temporary.iterdir() if path.name.startswith("loraloom-")] == []
+    assert [path.name for path in project.temporary.iterdir() if path.name.startswith("loraloom-")] == []
     assert {process.pid for process in psutil.Process().children(recursive=True)} <= processes
+    check_garbage(project)
+
+
+def check_garbage(project: Project) -> None:
+    """Forty days later `gc` leaves the features of versions and no others, and a run finds all it needs."""
+    then = time.time() - 40 * 86_400
+    for path in (project.root / "store").rglob("*"):
+        os.utime(path, (then, then))
     cleaned = CliRunner().invoke(app, ["gc", "-c", str(project.config), "--root", str(project.root), "--delete"])
-    assert (cleaned.exit_code, cleaned.stdout) == (0, "deleted: 0 folders, 0 bytes\n")
+    assert cleaned.exit_code == 0, cleaned.stderr
+    made = [
+        artifact["key"]
+        for run in runs_of_versions(project.client)
+        for record in read_records(project.store, run)
+        for artifact in record["artifacts"].values()
+    ]
+    left = {"/".join(key.split("/")[:2]) for key in project.store.keys("features/")}
+    assert left == {key for key in made if key.startswith("features/")}
+    before = project.size()
+    assert "unchanged" in project.run()
+    assert project.size() == before
