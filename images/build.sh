@@ -24,17 +24,20 @@ if compgen -G 'images/wheelhouse/*.whl' >/dev/null; then
     arguments+=(--network none)
 fi
 
-build() {  # NAME [MORE...]
+build() {  # NAME FOLDER [MORE...]
     local image="$prefix/$1:$tag"
-    docker build --quiet --file "images/$1/Dockerfile" --tag "$image" "${@:2}" "${arguments[@]}" . >/dev/null
+    docker build --quiet --file "images/$2/Dockerfile" --tag "$image" "${arguments[@]}" "${@:3}" . >/dev/null
     docker image inspect --format "$image {{.Size}}" "$image" | awk '{printf "%-40s %6.0f MB\n", $1, $2 / 1e6}'
 }
 
 [ $# -gt 0 ] || set -- worker cpu mlflow serving
 for name in "$@"; do
     case $name in
-        cpu) build cpu ${CPU_INDEX:+--build-arg "PIP_EXTRA_INDEX_URL=$CPU_INDEX"} ;;
-        serving) build serving --build-arg "PARENT=$prefix/worker:$tag" ;;
-        *) build "$name" ;;
+        worker) build worker steps --build-arg IMAGE=worker --build-arg GPUS=all ;;
+        cpu) build cpu steps --build-arg IMAGE=cpu \
+            ${CPU_INDEX:+--build-arg "PIP_EXTRA_INDEX_URL=${PIP_EXTRA_INDEX_URL:-} $CPU_INDEX"} ;;
+        mlflow) build mlflow mlflow ;;
+        serving) build serving serving --build-arg "PARENT=$prefix/worker:$tag" ;;
+        *) echo "no image is called $name" >&2; exit 2 ;;
     esac
 done

@@ -149,19 +149,20 @@ class Project:
         return sh("docker", "ps", *which, "--quiet", "--filter", "label=loraloom.root").split()
 
     def check_stopping(self) -> None:
-        """Ctrl-C while a step is at work in its container: nothing is left, and the same command goes on."""
+        """Ctrl-C or SIGTERM while a step is at work in its container: nothing is left, and the same command goes on."""
         root = self.root.with_name("stopped")
-        process = self.started("run", "-c", self.config, "--root", root, "--runner", "docker")
-        while not (self.containers() and (root / "store" / "dataset").is_dir()):
-            assert process.poll() is None, process.communicate()
-            time.sleep(0.2)
-        process.send_signal(signal.SIGINT)
-        began = time.monotonic()
-        _, errors = process.communicate()
-        told("stopped", f"after {time.monotonic() - began:.1f} s: {' '.join(errors.split())}")
-        assert process.returncode == 130
-        assert errors.splitlines() == ["error: stopped", "-> the same command goes on from what is finished"]
-        assert not self.containers("--all")
+        for number, reached in ((signal.SIGINT, "store/dataset"), (signal.SIGTERM, "store/start")):
+            process = self.started("run", "-c", self.config, "--root", root, "--runner", "docker")
+            while not (self.containers() and (root / reached).is_dir()):
+                assert process.poll() is None, process.communicate()
+                time.sleep(0.2)
+            process.send_signal(number)
+            began = time.monotonic()
+            _, errors = process.communicate()
+            told(f"stopped by {number.name}", f"after {time.monotonic() - began:.1f} s: {' '.join(errors.split())}")
+            assert process.returncode == 130
+            assert errors.splitlines() == ["error: stopped", "-> the same command goes on from what is finished"]
+            assert not self.containers("--all")
         ended = self.loraloom("plan", "-c", self.config, "--root", root, "--runner", "docker")
         assert ended.returncode == 0, ended.stdout + ended.stderr
         assert "prepare: reused" in ended.stdout
