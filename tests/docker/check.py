@@ -20,7 +20,7 @@ import yaml
 
 from tests.docker import images, servers
 from tests.docker.engine import Skip, base_image, engine, sh
-from tests.e2e.project import settings, write_project
+from tests.e2e.project import LABELS, settings, write_project
 from tests.integration.servers import mlflow_server, swift_server
 
 ROOT = Path(__file__).parents[2]
@@ -93,10 +93,16 @@ class Project:
         out, errors = process.communicate()
         return subprocess.CompletedProcess(process.args, process.returncode, out, errors)
 
-    def run(self, root: Path, runner: str) -> dict[str, Any]:
-        """A run that ends well; returns its summary."""
+    def changed(self, name: str, sections: dict[str, Any]) -> Path:
+        """A config beside the project's, with some sections replaced; returns its path."""
+        path = self.config.with_name(f"{name}.yaml")
+        path.write_text(yaml.safe_dump(settings() | sections))
+        return path
+
+    def run(self, root: Path, runner: str, config: Path | None = None) -> dict[str, Any]:
+        """A run that ends well; returns the summary in its folder, and under ``told`` what was printed."""
         began = time.monotonic()
-        ended = self.loraloom("run", "-c", self.config, "--root", root, "--runner", runner)
+        ended = self.loraloom("run", "-c", config or self.config, "--root", root, "--runner", runner)
         assert ended.returncode == 0, ended.stdout + ended.stderr
         told(f"a run, {runner}", f"{time.monotonic() - began:.0f} s")
         summary: dict[str, Any] = json.loads((root / "summary.json").read_text())
@@ -123,15 +129,16 @@ class Project:
         assert not [label for label in different if label.startswith("dataset/")], different
         told("artifacts", f"{len(both) - len(different)} of {len(both)} are the same to the last bit")
         again = self.run(self.root, "subprocess")
-        fresh = [step["step"] for step in again["cost"]["steps"] if not step["reused"]]
-        assert not {"warm_start", "extract", "train", "boost"} & set(fresh), fresh
+        assert "nothing changed since version 1 was made" in again["told"], again["told"]
+        regated = self.changed("regated", {"registry": {"margin": 0.9, "floor": 0.9}})
+        anew = self.run(self.root, "subprocess", regated)
+        fresh = {step["step"] for step in anew["cost"]["steps"] if not step["reused"]}
+        assert anew["run_id"] != contained["run_id"] and anew["promotion"]["decision"] == "unchanged"
+        assert not {"prepare", "warm_start", "extract", "estimate", "train", "boost"} & fresh, fresh
 
     def check_failures(self) -> None:
         """A step that fails in its container fails the run, in the step's own words."""
-        wrong = settings()
-        wrong["warm_start"]["learning_rate"] = 1e30
-        path = self.config.with_name("wrong.yaml")
-        path.write_text(yaml.safe_dump(wrong))
+        path = self.changed("wrong", {"warm_start": {"samples_per_dataset": 16, "learning_rate": 1e30}})
         failures = []
         for _ in range(3):
             ended = self.loraloom("run", "-c", path, "--root", self.root, "--runner", "docker")
@@ -139,8 +146,7 @@ class Project:
         told("a step that fails", failures[0][2])
         assert {failure[:2] for failure in failures} == {(2, True)}, failures
 
-        missing = settings() | {"images": {"tag": "no-such-tag"}}
-        path.write_text(yaml.safe_dump(missing))
+        path = self.changed("missing", {"images": {"tag": "no-such-tag"}})
         ended = self.loraloom("run", "-c", path, "--root", self.root, "--runner", "docker")
         assert (ended.returncode, "images are missing" in ended.stderr) == (2, True), ended.stderr
 
@@ -174,9 +180,8 @@ class Project:
         shutil.rmtree(where, ignore_errors=True)
         where.mkdir()
         with swift_server(where) as bucket, mlflow_server(bucket, where) as address:
-            config = settings() | {"tracking": {"uri": address}, "storage": bucket.storage().model_dump(mode="json")}
-            path, root = self.config.with_name("bucket.yaml"), self.root.with_name("bucket")
-            path.write_text(yaml.safe_dump(config))
+            kept = {"tracking": {"uri": address}, "storage": bucket.storage().model_dump(mode="json")}
+            path, root = self.changed("bucket", kept), self.root.with_name("bucket")
             began = time.monotonic()
             ended = self.loraloom("run", "-c", path, "--root", root, "--runner", "docker", **bucket.environment)
             assert ended.returncode == 0, ended.stdout + ended.stderr
@@ -184,7 +189,7 @@ class Project:
             told("a run, docker, in a bucket", f"{time.monotonic() - began:.0f} s, {summary['promotion']['decision']}")
             assert not (root / "store").exists()
             held = bucket.client().list_objects_v2(Bucket="bucket", Prefix="loraloom/staged/")["Contents"]
-            assert {entry["Key"].split("/")[5] for entry in held if entry["Key"].count("/") > 4} >= {"film", "model"}
+            assert {part for entry in held for part in entry["Key"].split("/")} >= {*LABELS, "model"}
             assert not self.containers("--all")
 
     def check_demo(self) -> None:
