@@ -162,16 +162,15 @@ def _evaluated(step: Step, prepared: Prepared, predictions: Predictions, champio
 
 def _champion(step: Step, champion: Mapping[str, Any]) -> Artifact | None:
     """The champion's evaluation; None where nothing serves, or its predictions are gone."""
-    found = find(step.store, champion["predictions"]) if champion else None
-    if champion and found is None:
-        step.say("the champion's predictions are not in the store any more: nothing to compare with")
-    return found
+    return find(step.store, champion["predictions"]) if champion else None
 
 
 def _drift(step: Step, champion: Mapping[str, Any], made: Artifact) -> dict[str, Any] | None:
     """How far each dataset has moved since the champion; beyond the thresholds it is said, and told to the webhook."""
     before = _champion(step, champion)
     if before is None:
+        gone = "the champion's predictions are not in the store any more: nothing to compare with"
+        step.say_if(gone if champion else "")
         return None
     features = {name: load(step.store, key) for name, key in made.facts["features"].items()}
     moved = measure(step.store, before, features, made.facts["label_shares"])

@@ -86,7 +86,8 @@ def _warn_of_unknown(console: Console, store: ObjectStore, kept: dict[str, str])
 
     for run_name, version in kept.items():
         if not has_records(store, run_name):
-            console.print(Text(f"{version}: no records of its run in this store, so none of its features are kept"))
+            what = f"{version}: no records of its run in this store, so none of its features are kept"
+            console.print(Text(what), soft_wrap=True)
 
 
 def _show(console: Console, found: Sequence["Garbage"], now: datetime) -> None:
