@@ -92,12 +92,17 @@ def _client(uri: str) -> MlflowClient:
 
 
 def _initialise(uri: str) -> None:
-    """Create an embedded store while nobody else does: two processes that create its tables at once both fail."""
+    """Create an embedded store while nobody else does: two processes that create its tables at once both fail.
+
+    It is made in a folder of its own: a database whose making was killed would be refused ever after.
+    """
     database = _database(uri)
     database.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{database}.lock"):
         if not database.exists():
-            _client(uri)
+            with tempfile.TemporaryDirectory(dir=database.parent, prefix="loraloom-") as folder:
+                _client(f"sqlite:///{folder}/{database.name}")
+                (Path(folder) / database.name).rename(database)
 
 
 def _database(uri: str) -> Path:

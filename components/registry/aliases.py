@@ -14,6 +14,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from components.errors import UserError
+from components.model_versions import move_alias, tag_version
 from components.tracking import MlflowClient
 
 CHALLENGER, CHAMPION = "challenger", "champion"
@@ -110,7 +111,7 @@ def roll_back(client: MlflowClient, name: str, *, by: str, reason: str) -> Move:
             f"version {serving.version} of {name} replaced nobody", remedy="loraloom promote VERSION takes any version"
         )
     numbered(client, name, before)
-    client.set_model_version_tag(name, serving.version, ROLLED_BACK, reason)
+    tag_version(client, name, str(serving.version), ROLLED_BACK, reason)
     return move(client, name, before, "rolled_back", by=by, reason=reason)
 
 
@@ -121,8 +122,8 @@ def move(
     serving = holder(client, name, CHAMPION)
     time = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     made = Move(time, kind, number, str(serving.version) if serving else "", by, reason)
-    client.set_model_version_tag(name, number, f"{MOVE}{time}", json.dumps(asdict(made)))
-    client.set_registered_model_alias(name, CHAMPION, number)
+    tag_version(client, name, number, f"{MOVE}{time}", json.dumps(asdict(made)))
+    move_alias(client, name, CHAMPION, number)
     return made
 
 

@@ -12,7 +12,7 @@ from components import __version__
 from components.artifacts import canonical, digest_of
 from components.config import RegistryConfig
 from components.errors import UserError
-from components.model_versions import create_version, first_version, only_one
+from components.model_versions import create_version, first_version, move_alias, only_one, tag_version
 from components.registry.aliases import CHALLENGER, CHAMPION, ROLLED_BACK, holder, move, numbered
 from components.registry.gate import Verdict
 from components.registry.package import log_model
@@ -89,7 +89,7 @@ def register_ensemble(
         }
         model_id, source = log_model(client, name, run_id, folder, description)
         found = only_one(client, create_version(client, name, source, run_id, tags, model_id), "ensemble_digest")
-    client.set_registered_model_alias(name, CHALLENGER, str(found.version))
+    move_alias(client, name, CHALLENGER, str(found.version))
     return _registered(found, changed=found.run_id == run_id)
 
 
@@ -172,7 +172,7 @@ def promote(client: MlflowClient, name: str, number: str, verdict: Verdict, sett
 
 def _tag(client: MlflowClient, name: str, number: str, tags: Mapping[str, str]) -> None:
     for key, value in tags.items():
-        client.set_model_version_tag(name, number, key, value)
+        tag_version(client, name, number, key, value)
 
 
 def champion(client: MlflowClient, name: str) -> Registered | None:

@@ -9,7 +9,7 @@ from components import tracking
 from components.adapter_log import record_adapter
 from components.alerts import alert
 from components.inputs import START, Prepared, read_datasets
-from components.model_versions import adapter_version
+from components.model_versions import adapter_version, tag_version
 from components.reconnect import reconnect
 from components.registry import changes
 from components.registry.ensemble_folder import write_ensemble
@@ -80,7 +80,7 @@ def promote_step(config: str, run_name: str, context: str, registered: str) -> s
         known, version = json.loads(context), json.loads(registered)["version"]
         facts = {record["step"]: record["facts"] for record in read_records(step.store, run_name)}
         verdict = _judge(step, client, known["champion"].get("version"), version, facts["evaluate"]["evaluation"])
-        client.set_model_version_tag(step.config.name, version, changes.TAG, facts["changes"]["made_from"])
+        tag_version(client, step.config.name, version, changes.TAG, facts["changes"]["made_from"])
         tracking.set_tags(client, known["run_id"], {"loraloom.outcome": verdict.decision})
         step.facts = {"decision": verdict.decision, "reason": verdict.reason, "numbers": verdict.numbers}
         step.say(f"{verdict.decision}: {verdict.reason}")

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from components import tracking
-from components.model_versions import create_version, only_one, register_adapter
+from components.model_versions import create_version, move_alias, only_one, register_adapter, tag_version
 from components.object_store import LocalStore
 from components.registry.aliases import CHAMPION, holder, move, moves, promote_by_hand
 from components.step import read_records
@@ -75,6 +75,24 @@ def test_adapters_registered_at_once_are_registered_once(client: MlflowClient) -
         numbers = set(pool.map(register, range(4)))
     (version,) = client.search_model_versions("name = 'desk-adapters'")
     assert numbers == {int(version.version)}
+
+
+def test_tags_and_aliases_set_at_once_are_set(client: MlflowClient) -> None:
+    """MLflow by itself refuses one or the other of those who come together."""
+    create_version(client, "desk", "somewhere", tracking.open_run(client, "desk", "run"), {})
+    together = threading.Barrier(4)
+
+    def judge(_: int) -> None:
+        for number in range(20):
+            together.wait()
+            tag_version(client, "desk", "1", f"tag-{number}", "same")
+            move_alias(client, "desk", f"alias-{number}", "1")
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(judge, range(4)))
+    found = client.get_model_version("desk", "1")
+    assert found.tags == {f"tag-{number}": "same" for number in range(20)}
+    assert sorted(found.aliases) == sorted(f"alias-{number}" for number in range(20))
 
 
 def _promote(uri: str, number: str, ready: "multiprocessing.synchronize.Barrier") -> None:

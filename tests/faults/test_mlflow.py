@@ -61,6 +61,22 @@ def test_a_locked_database_is_told_and_waits_for_the_next_try(finished: Finished
     assert tracking.connect(f"sqlite:///{tmp_path}/mlflow.db").get_run(run_id).info.status == "FAILED"
 
 
+KILLED = """
+import os, signal, sys
+import mlflow.store.db.utils
+from components import tracking
+mlflow.store.db.utils._upgrade_db = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+tracking.connect(sys.argv[1])
+"""
+
+
+def test_a_database_whose_making_was_killed_is_made_anew(tmp_path: Path) -> None:
+    """Killed with its tables there, and their version not."""
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    assert subprocess.run([sys.executable, "-c", KILLED, uri], check=False).returncode == -9
+    assert tracking.connect(uri).search_experiments(max_results=1)
+
+
 def test_the_run_of_a_command_that_was_killed_is_ended_by_the_next(finished: Finished, tmp_path: Path) -> None:
     config = resolved(read_config(finished.config), tmp_path)
     run_id = yaml.safe_load(open_run.run(pack(config), "small-before"))["run_id"]
