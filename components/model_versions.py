@@ -3,9 +3,9 @@
 Registering the same bytes twice, as a step that is tried again does, must not make two versions.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
-from components.tracking import MlflowClient, MlflowException, ModelVersion
+from components.tracking import MlflowClient, MlflowException, ModelVersion, insist
 
 ATTEMPTS = 5
 
@@ -92,19 +92,9 @@ def only_one(client: MlflowClient, made: ModelVersion, tag: str) -> ModelVersion
 
 def tag_version(client: MlflowClient, model: str, number: str, key: str, value: str) -> None:
     """Set a version's tag, whoever else may be setting it."""
-    _insist(lambda: client.set_model_version_tag(model, number, key, value))
+    insist(lambda: client.set_model_version_tag(model, number, key, value))
 
 
 def move_alias(client: MlflowClient, model: str, alias: str, number: str) -> None:
     """Give ``alias`` to a version, whoever else may be giving it."""
-    _insist(lambda: client.set_registered_model_alias(model, alias, number))
-
-
-def _insist(change: Callable[[], None]) -> None:
-    """MLflow inserts what it does not find, so of two that come at once one is refused. Asked again, it finds it."""
-    try:
-        change()
-    except MlflowException as error:
-        if error.error_code != "BAD_REQUEST":
-            raise
-        change()
+    insist(lambda: client.set_registered_model_alias(model, alias, number))

@@ -6,13 +6,11 @@ which also lets any pod add to a run that another one opened.
 """
 
 import functools
-import hashlib
 import json
 import os
-import re
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,17 +27,15 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
 
-from components.artifacts import canonical
 from components.errors import UserError
+from components.flat_params import flat_params
 from components.git_sha import git_sha
 
 PARENT = "mlflow.parentRunId"
 CONTEXT = "mlflow.data.context"
-# MLflow's own limits: characters of a parameter and of a dataset's digest, entries of one batch.
-PARAM_LENGTH = 6000
+# MLflow's own limits: characters of a dataset's digest, entries of one batch.
 DIGEST_LENGTH = 32
 PARAMS_A_BATCH, METRICS_A_BATCH = 100, 1000
-PARAM_KEY = re.compile(r"[\w\-. /:]{1,120}")
 SERVER_TIMEOUT = 20  # seconds to the first answer
 
 
@@ -184,31 +180,10 @@ def log_params(client: MlflowClient, run_id: str, settings: Mapping[str, Any]) -
 
     A value over MLflow's limit is cut and ends in its digest, so that different values stay different.
     """
-    params = [Param(key, _cut(value)) for key, value in flatten(settings).items()]
+    params = [Param(key, value) for key, value in flat_params(settings).items()]
     for start in range(0, len(params), PARAMS_A_BATCH):
         client.log_batch(run_id, params=params[start : start + PARAMS_A_BATCH], synchronous=True)
     client.log_dict(run_id, dict(settings), "config.json")
-
-
-def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Dotted keys to texts. A list of things with a ``name`` is keyed by it; any other list becomes JSON."""
-    flat: dict[str, str] = {}
-    for key, value in settings.items():
-        path = f"{prefix}{key}"
-        if isinstance(value, list) and value and all(isinstance(item, dict) and "name" in item for item in value):
-            value = {item["name"]: item for item in value}
-        if isinstance(value, Mapping) and value and all(PARAM_KEY.fullmatch(str(name)) for name in value):
-            flat |= flatten(value, f"{path}.")
-        else:
-            flat[path] = value if isinstance(value, str) else canonical(value)
-    return flat
-
-
-def _cut(value: str) -> str:
-    if len(value) <= PARAM_LENGTH:
-        return value
-    tail = f"... sha256 {hashlib.sha256(value.encode()).hexdigest()}"
-    return value[: PARAM_LENGTH - len(tail)] + tail
 
 
 def log_metrics(client: MlflowClient, run_id: str, metrics: Mapping[str, float], step: int = 0) -> None:
@@ -264,7 +239,20 @@ def log_datasets(client: MlflowClient, run_id: str, datasets: Sequence[DatasetUs
         )
         for use in datasets
     ]
-    client.log_inputs(run_id, inputs)
+    insist(lambda: client.log_inputs(run_id, inputs))
+
+
+def insist(change: Callable[[], object]) -> None:
+    """Make a change that somebody else may be making at the same time.
+
+    MLflow inserts what it does not find, so of two that come at once one is refused. Asked again, it finds it.
+    """
+    try:
+        change()
+    except MlflowException as error:
+        if error.error_code != "BAD_REQUEST":
+            raise
+        change()
 
 
 def _create(client: MlflowClient, experiment_id: str, name: str, tags: Mapping[str, str]) -> str:
