@@ -80,7 +80,7 @@ def test_adapters_registered_at_once_are_registered_once(client: MlflowClient) -
 def test_tags_and_aliases_set_at_once_are_set(client: MlflowClient) -> None:
     """MLflow by itself refuses one or the other of those who come together."""
     create_version(client, "desk", "somewhere", tracking.open_run(client, "desk", "run"), {})
-    together = threading.Barrier(4)
+    together = threading.Barrier(4, timeout=60)  # where one fails, the others end too
 
     def judge(_: int) -> None:
         for number in range(20):
