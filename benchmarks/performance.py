@@ -1,4 +1,4 @@
-"""Put the numbers of ``benchmarks/results.json`` into ``docs/performance.md``.
+"""Put the numbers of ``benchmarks/results.json`` into ``docs/performance.md`` and ``docs/serving.md``.
 
 python -m benchmarks.performance
 """
@@ -7,15 +7,18 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.run import RESULTS, cells
+from benchmarks.run import RESULTS, cells, modules
 
-PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
+DOCS = Path(__file__).parents[1] / "docs"
+PAGES = {"engine": DOCS / "performance.md", "serving": DOCS / "serving.md"}
 BEGIN = "<!-- results: python -m benchmarks.performance -->"
 END = "<!-- end of results -->"
 
 
-def write(results: dict[str, Any], page: Path) -> None:
-    """Replace what stands between the page's two marks by a table of the results."""
+def write(results: dict[str, Any], folder: str, page: Path) -> None:
+    """Replace what stands between the page's two marks by a table of the results of one folder's benchmarks."""
+    named = {name for name, module in modules().items() if module.split(".")[1] == folder}
+    results = results | {"rows": {name: rows for name, rows in results["rows"].items() if name in named}}
     text = page.read_text()
     before, _, rest = text.partition(BEGIN)
     after = rest.partition(END)[2]
@@ -35,4 +38,6 @@ def markdown(results: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    write(json.loads(RESULTS.read_text()), PAGE)
+    measured = json.loads(RESULTS.read_text())
+    for folder, page in PAGES.items():
+        write(measured, folder, page)

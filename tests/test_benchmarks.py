@@ -105,10 +105,12 @@ def test_the_page_has_a_table_of_the_results(tmp_path: Path) -> None:
     page.write_text(f"before\n{performance.BEGIN}\nold\n{performance.END}\nafter\n")
     row = {"name": "fast", "value": 1.0, "baseline": None, "ratio": 0.5, "target": 1.0, "ok": True}
     row |= {"bound": "at most", "unit": "s", "note": "why"}
-    results = {"rows": {"fine": [row]}, "versions": {"torch": "2"}, "machine": {"cpus": 2}, "date": "d"}
+    rows = {"projection": [row], "load": [row | {"name": "served"}]}
+    results = {"rows": rows, "versions": {"torch": "2"}, "machine": {"cpus": 2}, "date": "d"}
     results |= {"data": "demo", "model": "given"}
-    performance.write(results, page)
+    performance.write(results, "engine", page)
     text = page.read_text()
+    assert "served" not in text
     assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
     assert "d; datasets: demo; base model: given; cpus 2, torch 2." in text
     assert "| fast | 1 s |  | 0.5 | <= 1 | ok | why |" in text
