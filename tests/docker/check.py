@@ -1,8 +1,8 @@
 """Builds the images and runs a small project in containers: python -m tests.docker.check [FOLDER] [--demo]
 
-Not part of `make test`: it takes an engine (or root and dockerd), some 10 GB and half an hour. It says why where it
+Not part of `make test`: it takes an engine (or root and dockerd), some 10 GB and an hour. It says why where it
 cannot run. Run it as root where the engine has to be started; the pipeline runs as an ordinary user all the same.
-``--demo`` also runs the demo in containers, which takes as long again.
+``--demo`` also runs the demo in containers, ten minutes more.
 """
 
 import json
