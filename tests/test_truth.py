@@ -1,59 +1,103 @@
 """The studies' own arithmetic: configs, tables, what is kept. What they measure takes hours."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import typer
 
-from benchmarks.truth import ablations, controls, setting
+from benchmarks.truth import ablations, boosting, controls
+from benchmarks.truth.methods import table
+from benchmarks.truth.recipes import RECIPES, Recipe
+from benchmarks.truth.setting import Setting, merged
 from components.config import RunConfig
 
-ROWS = {"train": 30, "validation": 20, "test": 20}
 
-
-def config(**sections: object) -> dict[str, object]:
-    return setting.settings(
-        Path("data"), Path("model"), datasets="sst2,wic", rows=ROWS, epochs=2, learning_rate=1e-3, quantization="none",
-        **sections,
+@pytest.fixture
+def to(tmp_path: Path) -> Setting:
+    return Setting(
+        data=Path("data"), model=Path("model"), root=tmp_path, out=tmp_path / "results", datasets=("sst2", "wic"),
+        train=30, validation=40, test=20, epochs=2, learning_rate=1e-3, warm_start=0.5, quantization="none",
     )  # fmt: skip
 
 
-def test_a_study_is_a_config_of_the_named_datasets_with_paths_put_in() -> None:
-    made = RunConfig.model_validate(config(validation={"subsets": 5}))
+def test_a_study_is_a_config_of_the_named_datasets_with_paths_put_in(to: Setting) -> None:
+    made = RunConfig.model_validate(to.config(validation={"subsets": 5}))
     found = [(dataset.name, Path(str(dataset.path)).name) for dataset in made.datasets]
     assert found == [("sst2", "sst2"), ("wic", "wic")]
-    assert made.datasets[0].max_rows == ROWS
+    assert made.datasets[0].max_rows == {"train": 30, "validation": 40, "test": 20}
     assert (made.training.epochs, made.training.patience, made.model.quantization) == (2, 2, "none")
+    assert (made.warm_start.epochs, made.gradients.samples_per_dataset) == (0.5, 40)  # features of every row
     assert (made.validation.subsets, made.validation.seeds) == (5, 3)  # the rest of a section stays
 
 
-def test_every_ablation_is_a_valid_config_and_changes_something() -> None:
-    base = config()
+def test_every_ablation_is_a_valid_config_and_changes_something(to: Setting) -> None:
+    base = to.config()
     for name, change in ablations.CHANGES.items():
-        made = RunConfig.model_validate(setting.merged(base, change))
+        made = RunConfig.model_validate(merged(base, change))
         assert (made == RunConfig.model_validate(base)) == (name == "default"), name
 
 
-def test_an_unknown_dataset_is_refused() -> None:
+def test_an_unknown_dataset_is_refused(to: Setting) -> None:
     with pytest.raises(typer.BadParameter, match="nothing"):
-        setting.settings(
-            Path("d"), Path("m"), datasets="nothing", rows=ROWS, epochs=1, learning_rate=1e-3, quantization="none"
-        )
+        replace(to, datasets=("nothing",)).config()
 
 
-def test_controls_are_told_by_means_paired_differences_and_relative_flops() -> None:
-    def runs(metrics: list[float], flops: int) -> list[dict[str, object]]:
-        return [{"metric": one, "loss": 1 - one, "flops": flops, "by_dataset": [one, one]} for one in metrics]
+def test_what_is_kept_is_found_again(to: Setting) -> None:
+    assert to.kept("sources") == {}
+    to.keep("sources", {"sst2": [1.5]})
+    assert to.kept("sources") == {"sst2": [1.5]}
 
-    found = controls.table(
+
+def runs(metrics: list[float], flops: int) -> list[dict[str, object]]:
+    return [
+        {"metric": one, "accuracy": one, "loss": 1 - one, "flops": flops, "by_dataset": [one, one]} for one in metrics
+    ]
+
+
+def test_methods_are_told_by_seeds_paired_differences_and_relative_flops() -> None:
+    found = table(
         {
             "multi-task, raw start": runs([0.60, 0.62, 0.61], 100),
             "multi-task": runs([0.61, 0.63, 0.62], 110),
             "ours": runs([0.65, 0.67, 0.66], 150),
-        }
+        },
+        "multi-task, raw start",
+        "multi-task",
     )["rows"]
     assert found["ours"]["relative_flops"] == 1.5
     apart = found["ours"]["against multi-task, raw start"]
-    assert apart["value"] == pytest.approx(0.05) and apart["noise"] == pytest.approx(0, abs=1e-9) and apart["clear"]
-    assert found["multi-task"]["against multi-task, raw start"]["value"] == pytest.approx(0.01)
+    assert apart["metric"]["value"] == pytest.approx(0.05) and apart["metric"]["clear"]
+    assert apart["metric"]["noise"] == pytest.approx(0, abs=1e-9)
+    assert apart["loss"]["value"] == pytest.approx(-0.05)
+    assert found["multi-task"]["against multi-task, raw start"]["metric"]["value"] == pytest.approx(0.01)
+    assert "against multi-task" not in found["multi-task"]
     assert found["ours"]["by_dataset"] == pytest.approx([0.66, 0.66])
+
+
+def test_random_partitions_are_told_by_their_mean_in_each_seed() -> None:
+    found = controls.with_mean_of_random(
+        {"random partition 0, own": runs([0.5, 0.7], 10), "random partition 1, own": runs([0.7], 30)}
+    )
+    assert list(found) == ["random partitions, own"]
+    assert [row["metric"] for row in found["random partitions, own"]] == pytest.approx([0.6])  # one seed is whole
+    assert found["random partitions, own"][0]["by_dataset"] == pytest.approx([0.6, 0.6])
+
+
+def test_recipes_are_read_and_told() -> None:
+    recipe = Recipe.parse("0.5:2:0.001:3")
+    assert recipe == Recipe(0.5, 2, 1e-3, 3)
+    assert recipe.told() == "0.5 + 2 epochs, rate 0.001, 3 groups"
+    assert len({Recipe.parse(text).told() for text in RECIPES}) == len(RECIPES)
+
+
+def test_a_booster_counts_always_and_where_it_was_kept() -> None:
+    def group(kept: bool, loss: list[float]) -> dict[str, object]:
+        quantities = {"error": [0.5, 0.4], "loss": loss}
+        return {"kept": kept, "measured": {split: {str(kept): quantities} for split in boosting.SPLITS}}
+
+    found = boosting.mean([group(True, [1.0, 0.8]), group(False, [1.0, 1.4])])
+    assert found["before"]["test loss"] == pytest.approx(1.0)
+    assert found["change"]["always"]["test loss"] == pytest.approx(0.1)
+    assert found["change"]["where kept"]["test loss"] == pytest.approx(-0.1)
+    assert found["change"]["where kept"]["train error"] == pytest.approx(-0.05)

@@ -1,76 +1,40 @@
 """The same study on a second, differently shaped model: a small GPT-2, trained briefly as a language model.
 
-python -m benchmarks.truth.second_model --data DATA --model MODEL
-
-MODEL lends its tokenizer. The GPT-2 (Conv1D layers, biases, learned positions, no gate) is made once, from the training
-texts of all sixteen datasets, none of whose test texts it sees; then ``study.py`` does the rest.
+The base model of the common options lends its tokenizer. The GPT-2 (Conv1D layers, biases, learned positions, no gate)
+is made once, from the training texts of all sixteen datasets, none of whose test texts it sees.
 """
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import typer
 import yaml
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
-from benchmarks.truth import setting, study
-from benchmarks.truth.setting import (
-    DATASETS,
-    HERE,
-    REAL,
-    DataOption,
-    DatasetsOption,
-    EpochsOption,
-    ModelOption,
-    OutOption,
-    QuantizationOption,
-    RateOption,
-    RootOption,
-    TestOption,
-    TrainOption,
-    ValidationOption,
-)
+from benchmarks.truth.setting import REAL, Setting, note
+from benchmarks.truth.study import measured
 
 WIDTH, LAYERS, HEADS, LENGTH = 192, 4, 6, 128
 BATCH, RATE = 16, 1e-3
 
 
-def main(
-    data: DataOption,
-    model: ModelOption,
-    root: RootOption = Path(".loraloom/truth-gpt2"),
-    out: OutOption = HERE / "second_model.json",
-    steps: int = 2000,
-    datasets: DatasetsOption = DATASETS,
-    train: TrainOption = 300,
-    validation: ValidationOption = 400,
-    test: TestOption = 400,
-    epochs: EpochsOption = 3,
-    learning_rate: RateOption = 1e-3,
-    quantization: QuantizationOption = "none",
-    subsets: int = 16,
-    seeds: int = 3,
-) -> None:
-    """Make the model if it is not there, then run the study on it."""
-    made = root / "tiny-gpt2"
+def second_model(to: Setting, steps: int, **validation: int) -> None:
+    """Make the model if it is not there, then run the study on it.
+
+    Args:
+        steps: of the model's pretraining.
+        validation: settings of that section.
+    """
+    made = to.root / "tiny-gpt2"
     if not (made / "config.json").is_file():
-        make(data, model, made, steps)
-    config = setting.settings(
-        data,
-        made,
-        datasets=datasets,
-        rows={"train": train, "validation": validation, "test": test},
-        epochs=epochs,
-        learning_rate=learning_rate,
-        quantization=quantization,
-        gradients={"samples_per_dataset": 400},
-        validation={"subsets": subsets, "pairs": 0, "partitions": 1, "seeds": seeds},
-    )
-    setting.keep(out, {**study.study(config, root), "pretraining_steps": steps})
+        make(to.data, to.model, made, steps)
+    other = replace(to, model=made, root=to.root / "gpt2")
+    found = measured(other, other.config(validation=validation))
+    to.keep("second_model", {**found, "pretraining_steps": steps})
 
 
 def make(data: Path, tokenizer_of: Path, folder: Path, steps: int) -> None:
@@ -101,7 +65,7 @@ def make(data: Path, tokenizer_of: Path, folder: Path, steps: int) -> None:
         schedule.step()
         optimiser.zero_grad()
         if step % 100 == 0:
-            setting.note(f"language model: step {step} of {steps}, loss {loss.item():.2f}")
+            note(f"language model: step {step} of {steps}, loss {loss.item():.2f}")
     part = folder.with_name(folder.name + ".part")
     model.save_pretrained(part)
     tokenizer.save_pretrained(part)
@@ -119,7 +83,3 @@ def _tokens(data: Path, tokenizer: Any) -> np.ndarray:
     order = np.random.default_rng(0).permutation(len(texts))
     encoded = tokenizer([texts[i] for i in order], add_special_tokens=True)["input_ids"]
     return np.concatenate([np.array(ids, np.int64) for ids in encoded])
-
-
-if __name__ == "__main__":
-    typer.run(main)

@@ -1,25 +1,23 @@
-"""What the scripts of this folder share: the config of a study on real datasets, options, and what is kept of a run.
+"""What the studies of this folder share: the common options, the config made of them, and what is kept of a run.
 
-Paths are options, never settings: DATA holds the folders named in ``benchmarks/real/config.yaml``.
+Paths are options, never settings: DATA holds the folders named in ``benchmarks/real/config.yaml``. Rows, epochs and
+rate are common to all studies on purpose: they then share theta*, features and fine-tunes.
 """
 
 import json
 import os
 import platform
-import sys
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 import yaml
 
-from components.config import RunConfig
-from pipelines.catalogue import Until
-from pipelines.local import run_local
-
 HERE = Path(__file__).parent
+RESULTS = HERE / "results"
 REAL = HERE.parent / "real" / "config.yaml"
 # Twelve of the sixteen: every subset of twelve can be estimated. Left out are the longest texts and the two datasets
 # whose samples are too small or whose labels are too many for the noise to be averaged out in hours.
@@ -28,46 +26,69 @@ DATASETS = (
     "tweet_offensive,wic"
 )
 
-DataOption = Annotated[Path, typer.Option(help="Folder with one folder a dataset.")]
-ModelOption = Annotated[Path, typer.Option(help="Base model in transformers layout.")]
-RootOption = Annotated[Path, typer.Option(help="Where runs work; what is finished there is reused.")]
-OutOption = Annotated[Path, typer.Option(help="Where the numbers go, as JSON.")]
-DatasetsOption = Annotated[str, typer.Option(help="Names, with commas between.")]
-TrainOption = Annotated[int, typer.Option(help="Training rows a dataset, at most.")]
-ValidationOption = Annotated[int, typer.Option(help="Validation rows a dataset, at most.")]
-TestOption = Annotated[int, typer.Option(help="Test rows a dataset, at most.")]
-EpochsOption = Annotated[int, typer.Option(help="Epochs, at most.")]
-RateOption = Annotated[float, typer.Option(help="Learning rate.")]
-QuantizationOption = Annotated[str, typer.Option(help="nf4, or none.")]
 
+@dataclass(frozen=True)
+class Setting:
+    """The options that all studies have in common.
 
-def settings(
-    data: Path,
-    model: Path,
-    *,
-    datasets: str = DATASETS,
-    rows: dict[str, int],
-    epochs: int,
-    learning_rate: float,
-    quantization: str,
-    **sections: Any,
-) -> dict[str, Any]:
-    """A config on real datasets, as a dictionary; ``sections`` replace or extend its sections."""
-    config: dict[str, Any] = yaml.safe_load(REAL.read_text())
-    config["model"] |= {"id": str(model.resolve()), "quantization": quantization}
-    wanted = datasets.split(",")
-    config["datasets"] = [
-        entry | {"path": str(data.resolve() / entry["name"]), "max_rows": rows}
-        for entry in config["datasets"]
-        if entry["name"] in wanted
-    ]
-    missing = set(wanted) - {entry["name"] for entry in config["datasets"]}
-    if missing:
-        raise typer.BadParameter(f"unknown datasets: {', '.join(sorted(missing))}")
-    config["training"] |= {"epochs": epochs, "learning_rate": learning_rate, "patience": 2}
-    config["warm_start"] |= {"samples_per_dataset": 400, "learning_rate": 2e-3}
-    config["ensemble"] = {"baselines": []}
-    return merged(config, sections)
+    Attributes:
+        data: folder with one folder a dataset.
+        model: base model in transformers layout.
+        root: where runs work; what is finished there is reused.
+        out: folder that the numbers go to, one JSON file a table.
+        datasets: names.
+        train, validation, test: rows a dataset, at most.
+        epochs, learning_rate: of every fine-tune, at most so many epochs.
+        warm_start: epochs of the warm start, over at most 400 rows a dataset.
+        quantization: ``nf4`` or ``none``.
+    """
+
+    data: Path
+    model: Path
+    root: Path
+    out: Path
+    datasets: tuple[str, ...]
+    train: int
+    validation: int
+    test: int
+    epochs: int
+    learning_rate: float
+    warm_start: float
+    quantization: str
+
+    def config(self, **sections: Any) -> dict[str, Any]:
+        """A config on real datasets, as a dictionary; ``sections`` replace or extend its sections.
+
+        Raises:
+            typer.BadParameter: a dataset is unknown.
+        """
+        config: dict[str, Any] = yaml.safe_load(REAL.read_text())
+        config["model"] |= {"id": str(self.model.resolve()), "quantization": self.quantization}
+        rows = {"train": self.train, "validation": self.validation, "test": self.test}
+        config["datasets"] = [
+            entry | {"path": str(self.data.resolve() / entry["name"]), "max_rows": rows}
+            for entry in config["datasets"]
+            if entry["name"] in self.datasets
+        ]
+        missing = set(self.datasets) - {entry["name"] for entry in config["datasets"]}
+        if missing:
+            raise typer.BadParameter(f"unknown datasets: {', '.join(sorted(missing))}")
+        config["training"] |= {"epochs": self.epochs, "learning_rate": self.learning_rate, "patience": 2}
+        config["warm_start"] |= {"epochs": self.warm_start, "samples_per_dataset": 400, "learning_rate": 2e-3}
+        config["gradients"] = {"samples_per_dataset": max(self.train, self.validation)}
+        config["ensemble"] = {"baselines": []}
+        return merged(config, sections)
+
+    def keep(self, table: str, found: dict[str, Any]) -> None:
+        """Write a table's numbers."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        (self.out / f"{table}.json").write_text(json.dumps(found, indent=1) + "\n")
+        note(f"wrote {table}.json")
+
+    def kept(self, table: str) -> dict[str, Any]:
+        """What an earlier call has written of a table; empty without one."""
+        path = self.out / f"{table}.json"
+        return json.loads(path.read_text()) if path.is_file() else {}
 
 
 def merged(config: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -78,11 +99,9 @@ def merged(config: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def run_until(config: dict[str, Any], root: Path, until: Until) -> tuple[dict[str, Any], float]:
-    """Run the pipeline that ends with ``until``; its summary and wall clock in seconds."""
-    started = time.monotonic()
-    summary = run_local(RunConfig.model_validate(config), root, until=until)
-    return summary, time.monotonic() - started
+def keys_of(summary: dict[str, Any]) -> dict[str, str]:
+    """The store's keys of everything that a run passed on, by label."""
+    return {label: entry["key"] for label, entry in summary["artifacts"].items()}
 
 
 def about(config: dict[str, Any], summary: dict[str, Any], seconds: float) -> dict[str, Any]:
@@ -96,18 +115,13 @@ def about(config: dict[str, Any], summary: dict[str, Any], seconds: float) -> di
         "settings": {key: value for key, value in config.items() if key not in left_out},
         "model": Path(config["model"]["id"]).name,
         "quantization": config["model"]["quantization"],
+        "dtype": config["model"]["dtype"],
+        "datasets": [entry["name"] for entry in config["datasets"]],
         "rows": config["datasets"][0]["max_rows"],
         "seed": summary["seed"],
     }
 
 
-def keep(out: Path, found: dict[str, Any]) -> None:
-    """Write the numbers."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(found, indent=1) + "\n")
-    note(f"wrote {out.name}")
-
-
 def note(text: str) -> None:
     """A line of progress, with the time."""
-    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+    print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)

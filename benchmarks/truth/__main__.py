@@ -1,0 +1,145 @@
+"""Are the method's claims true in our hands? One command a table.
+
+python -m benchmarks.truth --data DATA --model MODEL study --subsets 24
+python -m benchmarks.truth --data DATA --model MODEL first-order study controls
+
+Several commands may follow each other. What is finished is kept by content: stopped, the same command goes on, and
+with other options it adds to what is there. Numbers go to ``results/`` as JSON, progress to stdout;
+``python -m benchmarks.truth.page`` puts the numbers into the documentation.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from benchmarks.truth.setting import DATASETS, RESULTS, Setting
+
+app = typer.Typer(help=__doc__, chain=True, no_args_is_help=True, add_completion=False)
+Seeds = Annotated[int, typer.Option(help="Fine-tunes of each subset; members of each kind.")]
+
+
+@app.callback()
+def common(
+    context: typer.Context,
+    data: Annotated[Path, typer.Option(help="Folder with one folder a dataset.")],
+    model: Annotated[Path, typer.Option(help="Base model in transformers layout.")],
+    root: Annotated[Path, typer.Option(help="Where runs work; what is finished there is reused.")] = Path(
+        ".loraloom/truth"
+    ),
+    out: Annotated[Path, typer.Option(help="Where the numbers go, as JSON.")] = RESULTS,
+    datasets: Annotated[str, typer.Option(help="Names, with commas between.")] = DATASETS,
+    train: Annotated[int, typer.Option(help="Training rows a dataset, at most.")] = 400,
+    validation: Annotated[int, typer.Option(help="Validation rows a dataset, at most.")] = 300,
+    test: Annotated[int, typer.Option(help="Test rows a dataset, at most.")] = 400,
+    epochs: Annotated[int, typer.Option(help="Epochs of a fine-tune, at most.")] = 3,
+    learning_rate: Annotated[float, typer.Option(help="Learning rate of a fine-tune.")] = 1e-3,
+    warm_start: Annotated[float, typer.Option(help="Epochs of the warm start.")] = 1.0,
+    quantization: Annotated[str, typer.Option(help="nf4, or none.")] = "none",
+) -> None:
+    """What all tables have in common."""
+    context.obj = Setting(
+        data=data, model=model, root=root, out=out, datasets=tuple(datasets.split(",")), train=train,
+        validation=validation, test=test, epochs=epochs, learning_rate=learning_rate, warm_start=warm_start,
+        quantization=quantization,
+    )  # fmt: skip
+
+
+@app.command()
+def first_order(
+    context: typer.Context,
+    bases: Annotated[str, typer.Option(help="Arithmetic of the base, with commas between.")] = "float32,nf4,bfloat16",
+) -> None:
+    """First-order error of the margin by distance, in full precision, nf4 and bfloat16."""
+    from benchmarks.truth.first_order import first_order
+
+    first_order(context.obj, bases.split(","))
+
+
+@app.command()
+def study(
+    context: typer.Context,
+    table: Annotated[str, typer.Option(help="Name of the table; `pilot` for one.")] = "study",
+    subsets: Annotated[int, typer.Option(help="Random subsets of equal size.")] = 24,
+    pairs: Annotated[int, typer.Option(help="Random pairs.")] = 0,
+    partitions: Annotated[int, typer.Option(help="Random partitions of the chosen one's shape.")] = 2,
+    seeds: Seeds = 3,
+) -> None:
+    """Estimates against real fine-tunes: ranking, errors, partitions, cost."""
+    from benchmarks.truth.study import study
+
+    study(context.obj, table, subsets=subsets, pairs=pairs, partitions=partitions, seeds=seeds)
+
+
+@app.command()
+def controls(
+    context: typer.Context,
+    partitions: Annotated[int, typer.Option(help="Random partitions a seed.")] = 2,
+    seeds: Seeds = 3,
+) -> None:
+    """The ensemble against its controls, at stated FLOPs."""
+    from benchmarks.truth.controls import controls
+
+    controls(context.obj, partitions, seeds)
+
+
+@app.command()
+def recipes(
+    context: typer.Context,
+    of: Annotated[list[str] | None, typer.Option(help="warm start's epochs:groups' epochs:rate:groups")] = None,
+    seeds: Seeds = 3,
+) -> None:
+    """How to divide the epochs between warm start and groups, and which members answer."""
+    from benchmarks.truth.recipes import RECIPES, Recipe, recipes
+
+    recipes(context.obj, [Recipe.parse(text) for text in of or RECIPES], seeds)
+
+
+@app.command()
+def boosting(context: typer.Context, seeds: Seeds = 3) -> None:
+    """Boosting's first step on training and test rows."""
+    from benchmarks.truth.boosting import boosting
+
+    boosting(context.obj, seeds)
+
+
+@app.command()
+def sources(
+    context: typer.Context,
+    targets: Annotated[str, typer.Option(help="Names, with commas between.")] = "sst2,tweet_offensive",
+    seeds: Seeds = 3,
+) -> None:
+    """Data sources chosen for a target, fine-tuned."""
+    from benchmarks.truth.sources import sources
+
+    sources(context.obj, targets.split(","), seeds)
+
+
+@app.command()
+def second_model(
+    context: typer.Context,
+    steps: Annotated[int, typer.Option(help="Batches of the model's pretraining.")] = 2000,
+    subsets: Annotated[int, typer.Option(help="Random subsets of equal size.")] = 16,
+    seeds: Seeds = 3,
+) -> None:
+    """The study on a GPT-2 that is trained first."""
+    from benchmarks.truth.second_model import second_model
+
+    second_model(context.obj, steps, subsets=subsets, pairs=0, partitions=1, seeds=seeds)
+
+
+@app.command()
+def ablations(
+    context: typer.Context,
+    only: Annotated[str, typer.Option(help="Settings, with commas between; all by default.")] = "",
+    subsets: Annotated[int, typer.Option(help="Random subsets of equal size.")] = 16,
+    seeds: Seeds = 3,
+) -> None:
+    """What each choice gains for the estimates and costs."""
+    from benchmarks.truth.ablations import ablations
+
+    ablations(context.obj, [name for name in only.split(",") if name], subsets, seeds)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,30 @@
+"""How far from theta* the first-order margin holds, by arithmetic of the base: full precision, bfloat16, nf4.
+
+No subset is fine-tuned for it: the adapter moves along the surrogate's own solutions (see the step `linearity`).
+"""
+
+from benchmarks.truth import setting
+from benchmarks.truth.setting import Setting, note
+from benchmarks.truth.steps import run_until
+from components.artifacts import load
+from components.object_store import LocalStore
+
+BASES: dict[str, dict[str, str]] = {
+    "float32": {"quantization": "none", "dtype": "float32"},
+    "nf4": {"quantization": "nf4", "dtype": "float32"},
+    "bfloat16": {"quantization": "none", "dtype": "bfloat16"},
+    "nf4, bfloat16": {"quantization": "nf4", "dtype": "bfloat16"},
+}
+DISTANCES = [0.0005, 0.001, 0.002, 0.005, 0.01]
+
+
+def first_order(to: Setting, bases: list[str]) -> None:
+    """Measure the error with every base, and keep a row of each as it is found."""
+    found = to.kept("first_order")
+    for name in bases:
+        note(name)
+        config = to.config(model=BASES[name], validation={"distances": DISTANCES})
+        summary, seconds = run_until(config, to.root, "linearity")
+        facts = load(LocalStore(to.root.resolve() / "store"), setting.keys_of(summary)["linearity"]).facts
+        found[name] = {**setting.about(config, summary, seconds), **facts}
+        to.keep("first_order", found)
