@@ -64,7 +64,7 @@ def test_methods_are_told_by_seeds_paired_differences_and_relative_flops() -> No
         },
         "multi-task, raw start",
         "multi-task",
-    )["rows"]
+    )["methods"]
     assert found["ours"]["relative_flops"] == 1.5
     apart = found["ours"]["against multi-task, raw start"]
     assert apart["metric"]["value"] == pytest.approx(0.05) and apart["metric"]["clear"]

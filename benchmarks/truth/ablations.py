@@ -42,10 +42,10 @@ def ablations(to: Setting, only: list[str], subsets: int, seeds: int) -> None:
 
 def row(found: dict[str, Any]) -> dict[str, Any]:
     """The numbers of one setting that the table shows, with what has to stand beside them."""
-    kept = ("date", "wall_clock_seconds", "machine", "versions", "settings", "model", "quantization", "rows", "seed")
+    kept = ("date", "wall_clock_seconds", "machine", "versions", "settings", "model", "quantization", "dtype")
     ours = found["overall"]["predictors"]["surrogate"]
     return {
-        **{key: found[key] for key in kept},
+        **{key: found[key] for key in (*kept, "datasets", "rows", "seed")},
         "seeds": found["seeds"],
         "counts": found["counts"],
         "reliability": found["overall"]["reliability"],

@@ -82,7 +82,7 @@ def table(results: dict[str, list[dict[str, Any]]], *against: str) -> dict[str, 
     unit = rows[against[0]]["flops"] if against[0] in rows else None
     for row in rows.values():
         row["relative_flops"] = row["flops"] / unit if unit else None
-    return {"rows": rows}
+    return {"methods": rows}
 
 
 def _look_up(members: Members, method: Method) -> None:

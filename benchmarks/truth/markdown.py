@@ -1,0 +1,48 @@
+"""Numbers of the studies as Markdown."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+Found = dict[str, Any]
+
+
+def setting(found: Found) -> str:
+    """When, on what and how it ran."""
+    rows, training, warm = found["rows"], found["settings"]["training"], found["settings"]["warm_start"]
+    return (
+        f"**{found['date'][:10]}**, {found['machine']['cores']} CPU cores, "
+        f"{found['wall_clock_seconds'] / 60:.0f} minutes; torch {found['versions']['torch']}.\n"
+        f"{found['model']}, {found['quantization']}/{found['dtype']} base, {len(found['datasets'])} datasets, at most "
+        f"{rows['train']} training, {rows['validation']} validation and {rows['test']} test rows each.\n"
+        f"Warm start: {warm['epochs']:g} epochs; fine-tunes: at most {training['epochs']} epochs, learning rate "
+        f"{training['learning_rate']:g}, batches of {training['batch_size']}."
+    )
+
+
+def grid(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """A Markdown table; all columns but the first to the right."""
+    ruled = ["---"] + ["---:"] * (len(head) - 1)
+    return ["| " + " | ".join(cells) + " |" for cells in (head, ruled, *rows)]
+
+
+def interval(one: Found | None, factor: float = 1) -> str:
+    """A value with its interval."""
+    return (
+        "-" if one is None else f"{factor * one['value']:.2f} ({factor * one['low']:.2f} to {factor * one['high']:.2f})"
+    )
+
+
+def percent(value: float) -> str:
+    """A share in percent, three digits."""
+    return f"{100 * value:.3g}"
+
+
+def mean(values: Sequence[float]) -> float:
+    """The arithmetic mean."""
+    return sum(values) / len(values)
+
+
+def spread(values: Sequence[float]) -> float:
+    """The standard deviation of a sample; 0 of a single value."""
+    centre = mean(values)
+    return float((sum((value - centre) ** 2 for value in values) / max(1, len(values) - 1)) ** 0.5)

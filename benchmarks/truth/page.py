@@ -1,0 +1,269 @@
+"""Put the numbers of ``benchmarks/truth/results/*.json`` into ``docs/truth.md``.
+
+python -m benchmarks.truth.page
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from benchmarks.truth.markdown import Found, grid, interval, mean, percent, setting, spread
+from benchmarks.truth.setting import HERE, RESULTS
+
+PAGE = HERE.parents[1] / "docs" / "truth.md"
+BEGIN = "<!-- results: python -m benchmarks.truth.page -->"
+END = "<!-- end of results -->"
+PREDICTORS = {
+    "surrogate": "the surrogate",
+    "shifted": "the surrogate, each dataset's mean put right",
+    "constant": "each dataset's own mean",
+    "features": "similarity of mean gradients",
+    "embeddings": "similarity of mean embeddings",
+}
+PARTITIONS = {
+    "chosen": "the chosen groups",
+    "one": "one group",
+    "each": "a group each",
+    "spectral": "spectral clustering of the same matrix",
+    "random": "random partitions, mean",
+}
+
+
+def write(results: Path, page: Path) -> None:
+    """Replace what stands between the page's two marks by the tables there are."""
+    before, _, rest = page.read_text().partition(BEGIN)
+    after = rest.partition(END)[2]
+    found = {path.stem: json.loads(path.read_text()) for path in results.glob("*.json")}
+    text = "\n\n".join(section(found[name]) for name, section in SECTIONS.items() if name in found)
+    page.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
+
+
+def first_order(found: Found) -> str:
+    """Errors by distance and base."""
+    lines = [
+        "## First-order error",
+        "",
+        setting(next(iter(found.values()))),
+        "The adapter moves along the surrogate's solutions of the largest groups and of all datasets together. Error",
+        "of the margin in percent, root mean square relative to the margin, unprojected / projected, and in brackets",
+        "relative to the *change* of the margin; mean over subsets ± standard deviation between them.",
+        "",
+    ]
+    distances = [one["distance"] for one in next(iter(found.values()))["subsets"][0]["errors"]]
+    rows = []
+    for base, one in found.items():
+        cells = [base]
+        for at, _ in enumerate(distances):
+            errors = [subset["errors"][at] for subset in one["subsets"]]
+            plain, shadow = ([e[kind]["relative"] for e in errors] for kind in ("unprojected", "projected"))
+            change = [e["unprojected"]["of_change"] for e in errors]
+            cells.append(
+                f"{percent(mean(plain))} ± {percent(spread(plain))} / {percent(mean(shadow))} ({percent(mean(change))})"
+            )
+        rows.append(cells)
+    lines += grid(["base", *(f"{100 * distance:g} %" for distance in distances)], rows)
+    away = ", ".join(
+        f"{base} {percent(mean([s['solution_distance'] for s in one['subsets']]))} %" for base, one in found.items()
+    )
+    return "\n".join([*lines, "", f"How far the solutions themselves are: {away}."])
+
+
+def study(found: Found, title: str = "Estimates against real fine-tunes") -> str:
+    """Ranking, error, partitions and cost of one validation."""
+    overall, counts = found["overall"], found["counts"]
+    rows = []
+    for name, told in PREDICTORS.items():
+        one = overall["predictors"][name]
+        keys = ("pearson", "corrected_pearson", "spearman", "corrected_spearman")
+        off = one.get("relative_error")
+        rows.append([told, *(interval(one[key]) for key in keys), interval(off, 100) if off else ""])
+    head = ["predictor", "Pearson", "corrected", "Spearman", "corrected", "relative error, %"]
+    ahead = ", ".join(f"{PREDICTORS[name]} {interval(gain)}" for name, gain in overall["advantages"].items())
+    parts = [
+        f"## {title}",
+        "",
+        setting(found),
+        f"{counts['random']} random subsets of {found['subset_size']} datasets and the groups of "
+        f"{len(found['groups'])} partitions, {found['seeds']} fine-tunes each, "
+        f"{counts['subsets'] * found['seeds']} in all.",
+        f"Reliability of the true losses (mean over seeds): {interval(overall['reliability'])}.",
+        "Correlations over all (subset, dataset) cells, losses centred for each dataset, 95 % interval by bootstrap",
+        "over subsets; a similarity counts as the prediction that alike is good company.",
+        "",
+        *grid(head, rows),
+        "",
+        f"Advantage of the surrogate's Pearson correlation: over {ahead}.",
+        "",
+        "True results by each dataset's own adapter, losses as shares of the label entropy; a difference is clear",
+        "where it is beyond the noise between seeds.",
+        "",
+        *partitions(found["partitions"]),
+        "",
+        cost(found["cost"]),
+        "",
+        "In words:",
+        "",
+        *(f"- {sentence}" for sentence in found["verdict"]),
+    ]
+    return "\n".join(parts)
+
+
+def partitions(found: Sequence[Found]) -> list[str]:
+    """The partitions' true results."""
+    rows = []
+    for one in found:
+        if one["name"] in PARTITIONS:
+            apart = one["against_chosen"]
+            told = (
+                ""
+                if apart is None
+                else f"{apart['value']:+.4f} ± {apart['noise']:.4f}{' (clear)' if apart['clear'] else ''}"
+            )
+            losses = [f"{one[key]:.4f}" for key in ("estimated", "validation", "test")]
+            rows.append([PARTITIONS[one["name"]], str(one["adapters"]), *losses, percent(one["accuracy"]), told])
+    head = [
+        "partition",
+        "adapters",
+        "estimated",
+        "validation",
+        "test",
+        "accuracy, %",
+        "test loss minus the chosen one's",
+    ]
+    return grid(head, rows)
+
+
+def cost(found: Found) -> str:
+    """What estimating costs against fine-tuning."""
+    return (
+        f"Estimating all {found['subsets']} subsets took {found['estimating']['flops']:.3g} FLOPs (warm start and "
+        f"extraction); fine-tuning 50 subsets of 0.3 n would take {found['ratio_published']:.0f} times as many, "
+        f"fine-tuning all that were estimated {found['ratio_own']:.0f} times."
+    )
+
+
+def controls(found: Found) -> str:
+    """The ensemble among its controls."""
+    return "\n".join(
+        [
+            "## Where a gain comes from",
+            "",
+            setting(found),
+            f"{found['seeds']} seeds. Groups: {'; '.join(', '.join(group) for group in found['groups'])}.",
+            "",
+            *methods(found["methods"], ("multi-task, raw start", "multi-task", "an adapter each")),
+        ]
+    )
+
+
+def recipes(found: Found) -> str:
+    """Recipes by what they reach and cost."""
+    about = next(iter(found["recipes"].values()))
+    return "\n".join(
+        [
+            "## Which recipe",
+            "",
+            setting(about),
+            f"{found['seeds']} seeds. Epochs of the warm start + of the groups; FLOPs by those of one multi-task",
+            "adapter from the raw initialisation, warm start and extraction counted.",
+            "",
+            *methods(found["methods"], ("multi-task, raw start",)),
+        ]
+    )
+
+
+def methods(rows: Found, against: Sequence[str]) -> list[str]:
+    """A table of methods: metric, loss, FLOPs, paired differences of the metric over seeds."""
+    head = ["method", "metric, %", "accuracy, %", "loss", "FLOPs", *(f"metric against {other}" for other in against)]
+    table = []
+    for name, row in rows.items():
+        told = [name, *(f"{100 * mean(row[key]):.2f} ± {100 * spread(row[key]):.2f}" for key in ("metric", "accuracy"))]
+        told += [f"{mean(row['loss']):.4f} ± {spread(row['loss']):.4f}", f"{row['relative_flops']:.2f}"]
+        for other in against:
+            apart = row.get(f"against {other}", {}).get("metric")
+            told.append("" if apart is None else f"{100 * apart['value']:+.2f} ± {100 * apart['noise']:.2f}")
+        table.append(told)
+    note = (
+        "Metric: mean over datasets of each one's own; ± standard deviation over seeds; differences with the half width"
+    )
+    return [
+        *grid(head, table),
+        "",
+        note,
+        "of their 95 % interval over seeds. Loss: share of the label entropy, on test rows.",
+    ]
+
+
+def boosting(found: Found) -> str:
+    """The first booster's changes."""
+    head, rows = ["what", "before", "change", "change where kept"], []
+    before = {key: mean([one["before"][key] for one in found["seeds"]]) for key in found["seeds"][0]["before"]}
+    for key, value in before.items():
+        apart = [found["mean"][f"{how}: {key}"] for how in ("always", "where kept")]
+        rows.append([key, f"{value:.4f}", *(f"{one['value']:+.4f} ± {one['noise']:.4f}" for one in apart)])
+    kept = [group["kept"] for one in found["seeds"] for group in one["groups"]]
+    return "\n".join(
+        [
+            "## Boosting's first step",
+            "",
+            setting(found),
+            f"{len(found['seeds'])} seeds, {sum(kept)} of {len(kept)} boosters kept; mean over datasets, half width of",
+            "the 95 % interval over seeds. Error: share of wrong answers; loss in nats.",
+            "",
+            *grid(head, rows),
+        ]
+    )
+
+
+def sources(found: Found) -> str:
+    """Chosen sources and what they really bring."""
+    lines = ["## Data sources for a target", "", setting(next(iter(found.values())))]
+    rows = []
+    for target, one in found.items():
+        for name, told in (
+            ("none", "alone"),
+            ("chosen", ", ".join(one["chosen"]) or "none chosen"),
+            ("all", "all others"),
+        ):
+            real = one["confirmed"][name]
+            losses = [f"{real[split]['mean']:.4f} ± {real[split]['spread']:.4f}" for split in ("validation", "test")]
+            rows.append([target, told, *losses, f"{100 * real['accuracy']['mean']:.1f}"])
+    lines += ["Mean and standard deviation over seeds; losses in nats.", ""]
+    return "\n".join(
+        [*lines, *grid(["target", "trained with", "validation loss", "test loss", "test accuracy, %"], rows)]
+    )
+
+
+def ablations(found: Found) -> str:
+    """What each choice does to the estimates."""
+    rows = []
+    for name, one in found.items():
+        near = next(e for e in one["first_order"] if e["distance"] >= 0.002)
+        rows.append(
+            [name, interval(one["reliability"]), interval(one["pearson"]), interval(one["corrected_pearson"]),
+             interval(one["relative_error"], 100), percent(near["unprojected"]["relative"]),
+             f"{one['estimating_flops']:.2e}"]
+        )  # fmt: skip
+    head = ["setting", "reliability", "Pearson", "corrected", "relative error, %", "first-order error, %", "FLOPs"]
+    about = next(iter(found.values()))
+    return "\n".join(["## What each choice does to the estimates", "", setting(about), "", *grid(head, rows)])
+
+
+def second_model(found: Found) -> str:
+    """The study on the other model."""
+    return study(found, f"The same on a GPT-2 with {found['pretraining_steps']} steps of pretraining")
+
+
+SECTIONS: dict[str, Callable[[Found], str]] = {
+    "first_order": first_order,
+    "study": study,
+    "controls": controls,
+    "recipes": recipes,
+    "boosting": boosting,
+    "sources": sources,
+    "second_model": second_model,
+    "ablations": ablations,
+}
+
+if __name__ == "__main__":
+    write(RESULTS, PAGE)

@@ -1,0 +1,95 @@
+"""The page of the studies: every table there is comes from its JSON, and what has not run is not there."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.truth import page
+from benchmarks.truth.markdown import grid, interval, percent, spread
+
+ABOUT: dict[str, Any] = {
+    "date": "2026-11-27T22:00+00:00",
+    "machine": {"cores": 2},
+    "wall_clock_seconds": 600,
+    "versions": {"torch": "2"},
+    "model": "tiny",
+    "quantization": "none",
+    "dtype": "float32",
+    "datasets": ["sst2", "wic"],
+    "rows": {"train": 30, "validation": 20, "test": 10},
+    "settings": {
+        "training": {"epochs": 3, "learning_rate": 0.001, "batch_size": 16},
+        "warm_start": {"epochs": 1},
+    },
+}
+APART = {"value": 0.0123, "noise": 0.004, "clear": True}
+
+
+def method(metric: list[float], **more: Any) -> dict[str, Any]:
+    row = {"metric": metric, "accuracy": metric, "loss": [0.5, 0.7], "flops": 10.0, "by_dataset": [0.5]}
+    return {**row, "relative_flops": 1.25, **more}
+
+
+def controls() -> dict[str, Any]:
+    ours = method([0.61, 0.63], **{"against multi-task, raw start": {"metric": APART, "loss": APART}})
+    rows = {"multi-task, raw start": method([0.6, 0.6]), "ours": ours}
+    return {**ABOUT, "seeds": 2, "groups": [["sst2"], ["wic"]], "methods": rows}
+
+
+def write(tmp_path: Path, **tables: Any) -> str:
+    path = tmp_path / "page.md"
+    path.write_text(f"before\n{page.BEGIN}\nold\n{page.END}\nafter\n")
+    for name, found in tables.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(found))
+    page.write(tmp_path, path)
+    return path.read_text()
+
+
+def test_the_page_has_the_tables_that_were_measured_and_no_others(tmp_path: Path) -> None:
+    text = write(tmp_path, controls=controls())
+    assert text.startswith(f"before\n{page.BEGIN}\n## Where a gain comes from\n") and text.endswith("after\n")
+    assert "old" not in text and "Boosting" not in text
+    assert "**2026-11-27**, 2 CPU cores, 10 minutes; torch 2." in text
+    row = "| ours | 62.00 ± 1.41 | 62.00 ± 1.41 | 0.6000 ± 0.1414 | 1.25 | +1.23 ± 0.40 |  |  |"
+    assert row in text
+    assert "Groups: sst2; wic." in text
+
+
+def test_first_order_errors_stand_by_base_and_distance(tmp_path: Path) -> None:
+    def at(distance: float, relative: float) -> dict[str, Any]:
+        kinds = {kind: {"relative": relative, "of_change": 0.5} for kind in ("unprojected", "projected")}
+        return {"distance": distance, **kinds}
+
+    subsets = [
+        {"errors": [at(0.001, 0.01), at(0.01, 0.1)], "solution_distance": 0.02},
+        {"errors": [at(0.001, 0.03), at(0.01, 0.1)], "solution_distance": 0.04},
+    ]
+    text = write(tmp_path, first_order={"nf4": {**ABOUT, "subsets": subsets}})
+    assert "| base | 0.1 % | 1 % |" in text
+    assert "| nf4 | 2 ± 1.41 / 2 (50) | 10 ± 0 / 10 (50) |" in text
+    assert "How far the solutions themselves are: nf4 3 %." in text
+
+
+def test_boosting_tells_what_was_kept(tmp_path: Path) -> None:
+    one = {"before": {"test loss": 0.5}, "groups": [{"kept": True}, {"kept": False}]}
+    mean = {"always: test loss": APART, "where kept: test loss": APART}
+    text = write(tmp_path, boosting={**ABOUT, "seeds": [one, one], "mean": mean})
+    assert "2 seeds, 2 of 4 boosters kept" in text
+    assert "| test loss | 0.5000 | +0.0123 ± 0.0040 | +0.0123 ± 0.0040 |" in text
+
+
+def test_sources_stand_with_what_they_bring(tmp_path: Path) -> None:
+    real = {key: {"mean": 0.5, "spread": 0.1} for key in ("validation", "test", "accuracy")}
+    one = {**ABOUT, "chosen": ["wic"], "confirmed": dict.fromkeys(("none", "chosen", "all"), real)}
+    text = write(tmp_path, sources={"sst2": one})
+    assert "| sst2 | wic | 0.5000 ± 0.1000 | 0.5000 ± 0.1000 | 50.0 |" in text
+
+
+def test_numbers_are_told_with_what_surrounds_them() -> None:
+    assert interval({"value": 0.5, "low": 0.25, "high": 0.75}, 100) == "50.00 (25.00 to 75.00)"
+    assert interval(None) == "-"
+    assert percent(0.01234) == "1.23"
+    assert spread([1.0]) == 0 and spread([1.0, 3.0]) == pytest.approx(2**0.5)
+    assert grid(["a", "b"], [["1", "2"]]) == ["| a | b |", "| --- | ---: |", "| 1 | 2 |"]
