@@ -1,10 +1,9 @@
 """Are the method's claims true in our hands? One command a table.
 
 python -m benchmarks.truth --data DATA --model MODEL study --subsets 24
-python -m benchmarks.truth --data DATA --model MODEL first-order study controls
 
-Several commands may follow each other. What is finished is kept by content: stopped, the same command goes on, and
-with other options it adds to what is there. Numbers go to ``results/`` as JSON, progress to stdout;
+What is finished is kept by content: stopped, the same command goes on, and with other options it adds to what is
+there. Numbers go to ``results/`` as JSON, progress to stdout;
 ``python -m benchmarks.truth.page`` puts the numbers into the documentation.
 """
 
@@ -15,7 +14,7 @@ import typer
 
 from benchmarks.truth.setting import DATASETS, RESULTS, Setting
 
-app = typer.Typer(help=__doc__, chain=True, no_args_is_help=True, add_completion=False)
+app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 Seeds = Annotated[int, typer.Option(help="Fine-tunes of each subset; members of each kind.")]
 
 
