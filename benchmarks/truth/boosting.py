@@ -76,7 +76,8 @@ def _group(members: Members, adapter: Artifact, names: list[str]) -> Group:
             index = _index(members, name, split)
             logits[name, split] = members.logits(adapter, name, split, index)[0]
             at_start, label = members.logits(None, name, split, index)
-            start[name, split] = Logits(members.prepared[name].splits[split].row[index], at_start, label)
+            row = members.prepared[name].splits[split].row[index]
+            start[name, split] = Logits(row, at_start.astype(np.float32), label)
     return Group("group", sorted(names), logits, start, {name: members.features[name] for name in names})
 
 
