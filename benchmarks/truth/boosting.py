@@ -4,6 +4,7 @@ The step is measured whether or not the product would keep it, and as the produc
 falls by more than its standard error).
 """
 
+import time
 from typing import Any
 
 import numpy as np
@@ -26,14 +27,14 @@ SPLITS = ("train", "validation", "test")
 
 def boosting(to: Setting, seeds: int) -> None:
     """Boost every chosen group once, for every seed of the groups' adapters, and keep the table."""
-    config = to.config(boosting={"steps": 1})
-    summary, seconds = run_until(config, to.root, "partition")
+    started, config = time.monotonic(), to.config(boosting={"steps": 1})
+    summary, _ = run_until(config, to.root, "partition")
     members, found = Members.of(config, to.root, summary), list[dict[str, Any]]()
     for seed in range(seeds):
         groups = [_boosted(members, group, seed) for group in summary["groups"]]
         found.append({"groups": groups, **mean(groups)})
         note(f"seed {seed}: {found[-1]['change']}")
-        about = setting.about(config, summary, seconds)
+        about = setting.about(config, summary, time.monotonic() - started)
         to.keep("boosting", {**about, "seeds": found, **over_seeds([one["change"] for one in found])})
 
 

@@ -7,6 +7,7 @@ chosen groups with theta* or with a multi-task adapter as one member more. "mult
 members as "chosen groups and multi-task"; the weights' prior is on the one named first.
 """
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -28,10 +29,9 @@ def controls(to: Setting, partitions: int, seeds: int) -> None:
     Args:
         partitions: random ones a seed.
     """
-    config = to.config()
-    summary, seconds = run_until(config, to.root, "partition")
+    started, config = time.monotonic(), to.config()
+    summary, _ = run_until(config, to.root, "partition")
     members, groups = Members.of(config, to.root, summary), summary["groups"]
-    about = setting.about(config, summary, seconds)
     results: dict[str, list[dict[str, Any]]] = {}
     for seed in range(seeds):
         for method in methods(members, groups, seed, partitions):
@@ -39,6 +39,7 @@ def controls(to: Setting, partitions: int, seeds: int) -> None:
             results.setdefault(method.name, []).append(found)
             note(f"seed {seed}: {method.name}: metric {found['metric']:.4f}, loss {found['loss']:.4f}")
             rows = table(with_mean_of_random(results), RAW, FROM_START, EACH)
+            about = setting.about(config, summary, time.monotonic() - started)
             to.keep("controls", {**about, "groups": groups, "seeds": seed + 1, **rows})
 
 

@@ -4,6 +4,7 @@ All are compared with one multi-task adapter from the raw initialisation that wa
 member costs nothing; a multi-task adapter costs one more training.
 """
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Self
@@ -47,15 +48,17 @@ def recipes(to: Setting, of: list[Recipe], seeds: int) -> None:
     for recipe in (default, *of):
         like = replace(to, warm_start=recipe.warm_start, epochs=recipe.epochs, learning_rate=recipe.learning_rate)
         config = like.config(partition={"groups": recipe.groups})
-        summary, seconds = run_until(config, to.root, "partition")
+        started = time.monotonic()
+        summary, _ = run_until(config, to.root, "partition")
         members = Members.of(config, to.root, summary)
-        about[recipe.told()] = {**setting.about(config, summary, seconds), "groups": summary["groups"]}
         for seed in range(seeds):
             made = methods(members, summary["groups"], seed, recipe, baseline=recipe is default)
             for method in made:
                 found = measured(members, method, seed)
                 results.setdefault(method.name, []).append(found)
                 note(f"seed {seed}: {method.name}: metric {found['metric']:.4f}, loss {found['loss']:.4f}")
+            told = setting.about(config, summary, time.monotonic() - started)
+            about[recipe.told()] = {**told, "groups": summary["groups"]}
             to.keep("recipes", {"recipes": about, "seeds": seeds, **table(results, RAW)})
 
 
