@@ -47,6 +47,8 @@ def test_what_is_kept_is_found_again(to: Setting) -> None:
     assert to.kept("sources") == {}
     to.keep("sources", {"sst2": [1.5]})
     assert to.kept("sources") == {"sst2": [1.5]}
+    to.add("sources", "wic", {"stop": 0})
+    assert to.kept("sources") == {"sst2": [1.5], "wic": {"stop": 0}}
 
 
 def runs(metrics: list[float], flops: int) -> list[dict[str, object]]:

@@ -32,12 +32,10 @@ CHANGES: dict[str, dict[str, Any]] = {
 def ablations(to: Setting, only: list[str], subsets: int, seeds: int) -> None:
     """Run the settings named in ``only`` (empty: all), and keep a row of each."""
     base = to.config(validation={"subsets": subsets, "pairs": 0, "partitions": 0, "seeds": seeds})
-    found = to.kept("ablations")
     for name, change in CHANGES.items():
         if not only or name in only:
             note(name)
-            found[name] = row(measured(to, merged(base, change)))
-            to.keep("ablations", found)
+            to.add("ablations", name, row(measured(to, merged(base, change))))
 
 
 def row(found: dict[str, Any]) -> dict[str, Any]:

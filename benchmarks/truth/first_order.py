@@ -20,11 +20,9 @@ DISTANCES = [0.0005, 0.001, 0.002, 0.005, 0.01]
 
 def first_order(to: Setting, bases: list[str]) -> None:
     """Measure the error with every base, and keep a row of each as it is found."""
-    found = to.kept("first_order")
     for name in bases:
         note(name)
         config = to.config(model=BASES[name], validation={"distances": DISTANCES})
         summary, seconds = run_until(config, to.root, "linearity")
         facts = load(LocalStore(to.root.resolve() / "store"), setting.keys_of(summary)["linearity"]).facts
-        found[name] = {**setting.about(config, summary, seconds), **facts}
-        to.keep("first_order", found)
+        to.add("first_order", name, {**setting.about(config, summary, seconds), **facts})

@@ -85,6 +85,10 @@ class Setting:
         (self.out / f"{table}.json").write_text(json.dumps(found, indent=1) + "\n")
         note(f"wrote {table}.json")
 
+    def add(self, table: str, name: str, row: dict[str, Any]) -> None:
+        """Write one named row of a table; the others stay."""
+        self.keep(table, {**self.kept(table), name: row})
+
     def kept(self, table: str) -> dict[str, Any]:
         """What an earlier call has written of a table; empty without one."""
         path = self.out / f"{table}.json"

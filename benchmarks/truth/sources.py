@@ -10,10 +10,8 @@ from pipelines.show_selection import show_selection
 
 def sources(to: Setting, targets: list[str], seeds: int) -> None:
     """Run `loraloom select --validate` for each target; print the tables and keep the numbers."""
-    found = to.kept("sources")
     for target in targets:
         config = to.config(selection={"target": target, "seeds": seeds})
         summary, seconds = run_until(config, to.root, "confirm")
         show_selection(Console(), summary["selection"])
-        found[target] = {**setting.about(config, summary, seconds), **summary["selection"]}
-        to.keep("sources", found)
+        to.add("sources", target, {**setting.about(config, summary, seconds), **summary["selection"]})
