@@ -17,7 +17,7 @@ from components.config import RunConfig
 def to(tmp_path: Path) -> Setting:
     return Setting(
         data=Path("data"), model=Path("model"), root=tmp_path, out=tmp_path / "results", datasets=("sst2", "wic"),
-        train=30, validation=40, test=20, epochs=2, learning_rate=1e-3, warm_start=0.5, quantization="none",
+        train=30, validation=40, test=20, epochs=2, learning_rate=1e-3, warm_start=1.5, quantization="none",
     )  # fmt: skip
 
 
@@ -27,7 +27,7 @@ def test_a_study_is_a_config_of_the_named_datasets_with_paths_put_in(to: Setting
     assert found == [("sst2", "sst2"), ("wic", "wic")]
     assert made.datasets[0].max_rows == {"train": 30, "validation": 40, "test": 20}
     assert (made.training.epochs, made.training.patience, made.model.quantization) == (2, 2, "none")
-    assert (made.warm_start.epochs, made.gradients.samples_per_dataset) == (0.5, 40)  # features of every row
+    assert (made.warm_start.epochs, made.gradients.samples_per_dataset) == (1.5, 40)  # features of every row
     assert (made.validation.subsets, made.validation.seeds) == (5, 3)  # the rest of a section stays
 
 
