@@ -108,7 +108,8 @@ def roll_back(client: MlflowClient, name: str, *, by: str, reason: str) -> Move:
     before = arrived[-1].instead_of if arrived else ""
     if not before:
         raise UserError(
-            f"version {serving.version} of {name} replaced nobody", remedy="loraloom promote VERSION takes any version"
+            f"version {serving.version} of {name} replaced nobody",
+            remedy="loraloom promote VERSION -m WHY takes any version",
         )
     numbered(client, name, before)
     tag_version(client, name, str(serving.version), ROLLED_BACK, reason)

@@ -120,7 +120,7 @@ def _tell(step: Step, version: str, verdict: Verdict) -> None:
         text = f"version {version} of {name} was refused: {verdict.reason}"
         step.say_if(alert(step.config, step.run_name, "promotion_refused", text, details))
     elif verdict.decision == "manual":
-        text = f"version {version} of {name} waits for a person: loraloom promote {version}"
+        text = f"version {version} of {name} waits for a person: loraloom promote {version} -m WHY"
         step.say(text)
         step.say_if(alert(step.config, step.run_name, "promotion_waits", text, details))
 
