@@ -1,8 +1,12 @@
-"""Memory that runs out while training: the batch is done in parts, it is said once, and the result is the same.
+"""Memory that runs out: batches are done in parts, it is said, and the result is the same.
 
-Extraction does likewise; that is in tests/gradients.
+Under a real limit for extraction and training; where it runs out at a chosen moment, for training here, for extraction
+in tests/gradients.
 """
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -91,22 +95,12 @@ def _mismatch(part: dict[str, torch.Tensor]) -> torch.Tensor:
     raise RuntimeError("size mismatch")
 
 
-def test_a_real_limit_is_recognised(tmp_path: Path) -> None:
-    """torch under RLIMIT_AS, in a process of its own."""
-    import subprocess
-    import sys
-
-    script = """
-import resource, torch
-from components.short_memory import is_out_of_memory
-used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (used + 2**28, used + 2**28))
-try:
-    torch.ones(2**30)
-except (MemoryError, RuntimeError) as error:
-    print(is_out_of_memory(error))
-"""
-    if not Path("/proc/self/statm").exists():
-        pytest.skip("RLIMIT_AS is Linux'")
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout == "True\n"
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="RLIMIT_AS as used here is Linux'")
+@pytest.mark.parametrize("what", ["extraction", "training"])
+def test_under_a_real_limit_the_batch_is_halved(what: str, llama_folder: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.faults.under_a_limit", what, str(llama_folder), str(tmp_path / "store")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    said, difference = json.loads(done.stdout.splitlines()[-1])
+    assert said and all(message.startswith("out of memory at ") for message in said)
+    assert difference < 1e-4
