@@ -9,14 +9,14 @@ from components.serving import mixed
 from components.serving.mixed import Item, adapter_logits
 from tests.conftest import nf4, perturb, plain, random_examples
 
-ADAPTERS = ("one", "two", "three")
+ADAPTERS = ("one", "two", "three")  # not all of one rank
 LORA = LoraConfig(rank=4, alpha=8)
 
 
 def load(config, tmp_path):
     base = load_base(config)
     for seed, name in enumerate(ADAPTERS):
-        model = attach_adapter(base, LORA, seed)
+        model = attach_adapter(base, LORA.model_copy(update={"rank": 4 + seed % 2}), seed)
         perturb(model, seed)
         save_adapter(model, tmp_path / name, base)
         model.unload()
