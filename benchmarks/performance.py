@@ -7,22 +7,19 @@ import json
 from pathlib import Path
 from typing import Any
 
+from benchmarks.marked import replace
 from benchmarks.run import RESULTS, cells, modules
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = {"engine": DOCS / "performance.md", "serving": DOCS / "serving.md"}
 BEGIN = "<!-- results: python -m benchmarks.performance -->"
-END = "<!-- end of results -->"
 
 
 def write(results: dict[str, Any], folder: str, page: Path) -> None:
     """Replace what stands between the page's two marks by a table of the results of one folder's benchmarks."""
     named = {name for name, module in modules().items() if module.split(".")[1] == folder}
     results = results | {"rows": {name: rows for name, rows in results["rows"].items() if name in named}}
-    text = page.read_text()
-    before, _, rest = text.partition(BEGIN)
-    after = rest.partition(END)[2]
-    page.write_text(f"{before}{BEGIN}\n{markdown(results)}\n{END}{after}")
+    replace(page, BEGIN, markdown(results))
 
 
 def markdown(results: dict[str, Any]) -> str:

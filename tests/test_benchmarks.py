@@ -10,6 +10,7 @@ from rich.console import Console
 
 from benchmarks import performance, run
 from benchmarks.gpu import extraction
+from benchmarks.marked import END
 from benchmarks.measure import Row, alternate
 
 
@@ -102,7 +103,7 @@ def test_rows_of_another_machine_are_not_mixed_in(modules: Path) -> None:
 
 def test_the_page_has_a_table_of_the_results(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{performance.BEGIN}\nold\n{performance.END}\nafter\n")
+    page.write_text(f"before\n{performance.BEGIN}\nold\n{END}\nafter\n")
     row = {"name": "fast", "value": 1.0, "baseline": None, "ratio": 0.5, "target": 1.0, "ok": True}
     row |= {"bound": "at most", "unit": "s", "note": "why"}
     rows = {"projection": [row], "load": [row | {"name": "served"}]}

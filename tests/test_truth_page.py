@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.marked import END
 from benchmarks.truth import page
 from benchmarks.truth.markdown import grid, interval, percent, spread
 
@@ -40,7 +41,7 @@ def controls() -> dict[str, Any]:
 
 def write(tmp_path: Path, **tables: Any) -> str:
     path = tmp_path / "page.md"
-    path.write_text(f"before\n{page.BEGIN}\nold\n{page.END}\nafter\n")
+    path.write_text(f"before\n{page.BEGIN}\nold\n{END}\nafter\n")
     for name, found in tables.items():
         (tmp_path / f"{name}.json").write_text(json.dumps(found))
     page.write(tmp_path, path)

@@ -7,11 +7,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from benchmarks.marked import replace
 from benchmarks.real.run import HERE, METHODS, markdown
 
 PAGE = HERE.parents[1] / "docs" / "results.md"
 BEGIN = "<!-- results: python -m benchmarks.real.page -->"
-END = "<!-- end of results -->"
 PARTS = {
     "warm_start": "warm start",
     "extract": "extraction",
@@ -24,11 +24,8 @@ PARTS = {
 
 def write(result: dict[str, Any], page: Path) -> None:
     """Replace what stands between the page's two marks."""
-    before, _, rest = page.read_text().partition(BEGIN)
-    after = rest.partition(END)[2]
     sections = (setting, test_results, groups, cost)
-    text = "\n\n".join(section(result) for section in sections)
-    page.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
+    replace(page, BEGIN, "\n\n".join(section(result) for section in sections))
 
 
 def setting(result: dict[str, Any]) -> str:

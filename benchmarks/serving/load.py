@@ -64,8 +64,8 @@ def rows() -> list[Row]:
         environment["PYTHONPATH"] = str(Path(__file__).parents[2])
         environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # MLflow's calls uvicorn
         model = ["-m", f"models:/{NAME}@champion"]
-        ours = ["pipelines.cli", "serve", *model, "--port"]
-        watchful = ["pipelines.cli", "serve", *model, "--look", "0.5", "--port"]
+        serve = ["pipelines.cli", "serve", *model]
+        ours, watchful = [*serve, "--port"], [*serve, "--look", "0.5", "--port"]
         theirs = ["mlflow", "models", "serve", *model, "--env-manager", "local", "--workers", "1", "--port"]
         with _serving(ours, environment, folder) as our_port, _serving(theirs, environment, folder) as their_port:
             measured = [row for clients in CLIENTS for row in _compared(our_port, their_port, clients)]

@@ -7,12 +7,12 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from benchmarks.marked import replace
 from benchmarks.truth.markdown import Found, grid, interval, mean, percent, setting, spread
 from benchmarks.truth.setting import HERE, RESULTS
 
 PAGE = HERE.parents[1] / "docs" / "truth.md"
 BEGIN = "<!-- results: python -m benchmarks.truth.page -->"
-END = "<!-- end of results -->"
 PREDICTORS = {
     "surrogate": "the surrogate",
     "shifted": "the surrogate, each dataset's mean put right",
@@ -31,11 +31,8 @@ PARTITIONS = {
 
 def write(results: Path, page: Path) -> None:
     """Replace what stands between the page's two marks by the tables there are."""
-    before, _, rest = page.read_text().partition(BEGIN)
-    after = rest.partition(END)[2]
     found = {path.stem: json.loads(path.read_text()) for path in results.glob("*.json")}
-    text = "\n\n".join(section(found[name]) for name, section in SECTIONS.items() if name in found)
-    page.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
+    replace(page, BEGIN, "\n\n".join(section(found[name]) for name, section in SECTIONS.items() if name in found))
 
 
 def first_order(found: Found) -> str:

@@ -97,9 +97,10 @@ def _adapters(model: PeftModel, names: list[str]) -> Iterator[None]:
 
     order = sorted(set(names))
     row = torch.tensor([order.index(name) for name in names], device=model.device)
+    nobody = ["__base__"] * len(names)  # PEFT's name for no adapter at all
 
     def base_only(_: torch.nn.Module, inputs: tuple[Any, ...], options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        return inputs, {**options, "adapter_names": ["__base__"] * len(names)}
+        return inputs, {**options, "adapter_names": nobody}
 
     def add(layer: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
         down, up = (part.index_select(0, row) for part in _stacked(layer, order))
