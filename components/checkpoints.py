@@ -16,7 +16,7 @@ from components.object_store import ObjectStore
 
 
 class Checkpoints(TrainerCallback):
-    """The checkpoints of one job; the name of the newest whole one is written last.
+    """The checkpoints of one job; the name of the newest one and of all files is written last, a line each.
 
     Args:
         folder: where the Trainer writes them; all processes on a machine share it.
@@ -41,21 +41,30 @@ class Checkpoints(TrainerCallback):
         names = {f"{self.prefix}/{path.relative_to(self.folder).as_posix()}": path for path in paths}
         for key, path in names.items():
             self.store.upload(path, key)
-        self.store.write(f"{self.prefix}/newest", newest.encode())
+        files = [key.removeprefix(f"{self.prefix}/") for key in names]
+        self.store.write(f"{self.prefix}/newest", "\n".join([newest, *files]).encode())
         for key in before:
             if key not in names and not key.endswith("/newest"):
                 self.store.delete(key)
 
     def restore(self) -> str | None:
-        """Bring the checkpoints back; the folder of the newest, or None where there is none."""
-        if not self.store.exists(f"{self.prefix}/newest"):
+        """Bring the checkpoints back; the folder of the newest, or None where there is none that is whole.
+
+        A run of the same job that has just finished clears them away, whoever else is at it.
+        """
+        try:
+            name, *files = self.store.read(f"{self.prefix}/newest").decode().splitlines()
+        except KeyError:
             return None
-        newest = inside(self.folder, self.store.read(f"{self.prefix}/newest").decode())
+        newest = inside(self.folder, name)
         if parallel.first_on_node():
-            for key in self.store.keys(f"{self.prefix}/checkpoint-"):
-                self.store.download(key, inside(self.folder, key.removeprefix(f"{self.prefix}/")))
+            try:
+                for file in files:
+                    self.store.download(f"{self.prefix}/{file}", inside(self.folder, file))
+            except KeyError:
+                self._forget_here()
         parallel.barrier()
-        return str(newest)
+        return str(newest) if newest.is_dir() else None
 
     def clear(self) -> None:
         """Forget the checkpoints, here and in the store: the job is done."""
@@ -65,6 +74,9 @@ class Checkpoints(TrainerCallback):
             for key in list(self.store.keys(f"{self.prefix}/")):
                 self.store.delete(key)
         if parallel.first_on_node():
-            for path in self.folder.glob("checkpoint-*"):
-                # Machines that share their temporary folder all come here; whatever stays goes with the folder.
-                shutil.rmtree(path, ignore_errors=True)
+            self._forget_here()
+
+    def _forget_here(self) -> None:
+        for path in self.folder.glob("checkpoint-*"):
+            # Machines that share their temporary folder all come here; whatever stays goes with the folder.
+            shutil.rmtree(path, ignore_errors=True)

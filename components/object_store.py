@@ -123,10 +123,11 @@ class LocalStore:
 
     def download(self, key: str, path: Path) -> None:
         """See :meth:`ObjectStore.download`."""
-        if not self.exists(key):
-            raise KeyError(key)
         with _replacing(path) as temporary:
-            shutil.copyfile(self._path(key), temporary)
+            try:
+                shutil.copyfile(self._path(key), temporary)
+            except FileNotFoundError:
+                raise KeyError(key) from None
 
     def keys(self, prefix: str) -> Iterator[str]:
         """See :meth:`ObjectStore.keys`."""

@@ -267,6 +267,19 @@ def test_a_job_killed_while_it_ends_ends_the_same(model: ModelConfig, tmp_path: 
     assert list(store.keys("")) == []
 
 
+def test_checkpoints_that_another_run_clears_away_are_begun_anew(model: ModelConfig, tmp_path: Path) -> None:
+    whole, expected = trained(model, LocalStore(tmp_path / "store"), NOISY, material(noisy=True))
+    mortal = Mortal(tmp_path / "store", "before", last=12)
+    with pytest.raises(Killed):
+        trained(model, mortal, NOISY, material(noisy=True), mortal.progress)
+    store, steps = LocalStore(tmp_path / "store"), list[int]()
+    store.delete(next(store.keys("checkpoints/job/checkpoint-")))  # `newest` has come back meanwhile
+    again, fitted = trained(model, store, NOISY, material(noisy=True), lambda done, *_: steps.append(done))
+    assert steps[0] == 1
+    assert_same(again, whole, atol=1e-6)
+    assert fitted.curve == [pytest.approx(point, abs=1e-5) for point in expected.curve]
+
+
 def train_in_this_process(folder: Path, kill_at: int) -> None:
     """Train as the tests do and write weights and curve; a positive ``kill_at``: die at that step."""
 
@@ -289,7 +302,7 @@ def test_a_job_that_was_killed_goes_on_where_it_was(tmp_path: Path) -> None:
     killed = subprocess.run([*command, "6"], env=os.environ | root, capture_output=True, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     store = LocalStore(tmp_path / "store")
-    assert store.read("checkpoints/job/newest") == b"checkpoint-4"
+    assert store.read("checkpoints/job/newest").startswith(b"checkpoint-4\n")
     assert not (tmp_path / "weights.pt").exists()
 
     steps: list[int] = []

@@ -34,7 +34,7 @@ CROSSING: tuple[tuple[int, float | None, Bound], ...] = (
     (ENOUGH_TOKENS, None, "at most"),
     (4 * ENOUGH_TOKENS, 1.0, "at least"),
 )
-SMALL, LARGE = 15, 5  # repeats: of a few milliseconds, of tenths of a second
+SMALL, LARGE = 15, 9  # repeats: of a few milliseconds, of tenths of a second
 # Rows of a request, their tokens, and what exact answers may take of a pass an adapter. The two small ones are bound by
 # the overhead of a pass; four rows of 40 tokens already keep a CPU busy with arithmetic.
 REQUESTS = ((1, 40, 0.7), (4, 10, 0.7), (4, 40, 1.05), (16, 100, 1.05))

@@ -3,20 +3,24 @@
 The rows, sorted by length, are cut into runs of a few batches. The features of each run are an artifact of their own
 (manifest last, checksums) under the job's checkpoints; whoever starts the job again takes those that are there. A run
 is cut into batches by itself, so its features are the same bytes whether or not the job was interrupted between runs.
-The shards go when the dataset's features are published.
+The shards go when the dataset's features are published, under the hands of another run at the same work too: that one
+makes what it still needs by itself.
 """
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from peft import PeftModel
 
-from components.artifacts import digest_of, find, publish
+from components.artifacts import digest_of, find, put
+from components.errors import UserError
 from components.examples import Examples, length_batches
 from components.gradients.per_sample import projected_gradients
 from components.gradients.projection import Projection
 from components.language_model import Base
+from components.object_store import ObjectStore
 from components.step import Step
 from components.tables import Features, read_features, write_features
 
@@ -44,22 +48,33 @@ def sharded_gradients(
     margin = np.zeros(len(examples), dtype=np.float32)
     for index in shards(examples, batch_tokens):
         part = examples.take(index)
-
-        def write(folder: Path, part: Examples = part) -> dict[str, int]:
-            table = projected_gradients(model, base, part, projection, batch_tokens, say=step.say, passed=passed)
-            write_features(folder, FILE, table)
-            return {"rows": len(part)}
-
         inputs = {"shelf": shelf, "rows": part.row.tolist(), "batch_tokens": batch_tokens}
         key = f"{shelf}/{digest_of(inputs)[:24]}"
-        shard = find(step.store, key)
-        if shard is None:
-            shard = publish(step.store, "shard", inputs, write, key=key)
+        table = _kept(step.store, key)
+        if table is None:
+            table = projected_gradients(model, base, part, projection, batch_tokens, say=step.say, passed=passed)
+            _keep(step.store, key, inputs, table)
         else:
             passed(len(part))
-        table = read_features(shard.folder, FILE)
         features[index], margin[index] = table.features, table.margin
     return Features(examples.row, features, margin)
+
+
+def _kept(store: ObjectStore, key: str) -> Features | None:
+    """A shard that is there, whole; another run that has finished the job may be clearing it away this moment."""
+    try:
+        shard = find(store, key)
+        return shard and read_features(shard.folder, FILE)
+    except (UserError, FileNotFoundError):
+        return None
+
+
+def _keep(store: ObjectStore, key: str, inputs: dict[str, Any], table: Features) -> None:
+    def write(folder: Path) -> dict[str, int]:
+        write_features(folder, FILE, table)
+        return {"rows": len(table.row)}
+
+    put(store, "shard", inputs, write, key=key)
 
 
 def shards(examples: Examples, batch_tokens: int) -> list[np.ndarray]:

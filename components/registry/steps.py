@@ -84,7 +84,6 @@ def promote_step(config: str, run_name: str, context: str, registered: str) -> s
         tracking.set_tags(client, known["run_id"], {"loraloom.outcome": verdict.decision})
         step.facts = {"decision": verdict.decision, "reason": verdict.reason, "numbers": verdict.numbers}
         step.say(f"{verdict.decision}: {verdict.reason}")
-        _tell(step, version, verdict)
         return verdict.decision
 
 
@@ -97,7 +96,9 @@ def _judge(
     serving = with_alias(client, step.config.name, CHAMPION)
     if (serving.version if serving else None) != champion:
         # A person moved the alias while the run was at work. Not recorded as a verdict: the next run compares anew.
-        return Verdict("refused", "the champion changed while this run compared with the one before; run again")
+        moved = Verdict("refused", "the champion changed while this run compared with the one before; run again")
+        _tell(step, version, moved)
+        return moved
     found: dict[str, Comparison] = {entry["baseline"]: entry for entry in evaluation["comparisons"]}
     tags = client.get_model_version(step.config.name, version).tags
     before = client.get_model_version(step.config.name, champion).tags.get(ANSWERS) if champion else None
@@ -109,6 +110,7 @@ def _judge(
         same_answers=before is not None and before == tags.get(ANSWERS),
     )
     verdict = with_served(verdict, served_merged(tags))
+    _tell(step, version, verdict)  # before it is recorded: after a kill in between it is told twice, not never
     promote(client, step.config.name, version, verdict, settings)
     return verdict
 

@@ -84,7 +84,8 @@ def test_a_process_that_is_killed_fails_the_step_and_the_next_try_goes_on(
     assert workers() == []
     assert list(work.store.keys("trained/")) == list(work.store.keys("adapter/")) == []
 
-    reached = int(work.store.read(f"checkpoints/{work.task.job}/newest").decode().removeprefix("checkpoint-"))
+    newest = work.store.read(f"checkpoints/{work.task.job}/newest").decode().splitlines()[0]
+    reached = int(newest.removeprefix("checkpoint-"))
     monkeypatch.setenv(VARIABLE, str(tmp_path / "events"))
     ours, told = work.together()
     steps = [event["done"] for event in Tail(tmp_path / "events").read()]

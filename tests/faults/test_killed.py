@@ -5,12 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from components.artifacts import MANIFEST, load
 from components.object_store import LocalStore
 from components.tracking import connect
 from tests.faults.conftest import Digests, Finished, digests
 from tests.faults.kill import AGAIN, Moment, Outcome, run_once
+from tests.listener import listening
 
 STEPS = (
     "open_run prepare changes warm_start extract estimate partition train boost weigh servable evaluate register "
@@ -91,3 +93,22 @@ def test_killed_at_random_moments(config: Path, root: Path, finished: Finished) 
         run_once(config, root, None, seconds=moments.uniform(0.5, 6))
         check_store(root)
     check_end(root, run_once(config, root, None), finished)
+
+
+@pytest.mark.faults
+def test_a_version_never_waits_for_a_person_who_was_not_told(config: Path, root: Path) -> None:
+    asked = yaml.safe_load(config.read_text()) | {"registry": {"promote": "manual"}}
+    manual = config.with_name("manual.yaml")
+    manual.write_text(yaml.safe_dump(asked))
+    heard = []
+    with listening() as listener:
+        for number in NUMBERS:
+            killed = run_once(manual, root, Moment("promote", number), environment={"LORALOOM_WEBHOOK": listener.url})
+            heard.append(len(listener.received))
+            client = connect(f"sqlite:///{root}/mlflow.db")
+            if any("gate.decision" in one.tags for one in client.search_model_versions("name = 'small'")):
+                assert heard[-1], killed.log
+                break
+        assert run_once(manual, root, None, environment={"LORALOOM_WEBHOOK": listener.url}).exit_code == 0
+        assert {told["event"] for told in listener.received} == {"promotion_waits"}
+    assert heard == list(range(1, len(heard) + 1)) and len(heard) > 2, "each try tells, until the verdict stands"

@@ -33,21 +33,21 @@ from tests.tiny_ensemble import write_base
 from tests.tiny_training import LORA, TEMPLATE, publish_datasets, tiny_config, toy_dataset
 
 ROOT = Path(__file__).parents[2]
-# Six rows a batch and one batch a shard; dies by SIGKILL when it wants to publish one more shard than it may.
+# Six rows a batch and one batch a shard; dies by SIGKILL when it wants to put away one more shard than it may.
 KILLED = """
 import os, signal, sys
 from pathlib import Path
 from components.gradients import shards
 from components.gradients.extract import run
 config, folder, left = Path(sys.argv[1]).read_text(), Path(sys.argv[2]), int(sys.argv[3])
-shards.BATCHES_A_SHARD, publish = 1, shards.publish
+shards.BATCHES_A_SHARD, put = 1, shards.put
 def limited(*arguments, **named):
     global left
     if not left:
         os.kill(os.getpid(), signal.SIGKILL)
     left -= 1
-    return publish(*arguments, **named)
-shards.publish = limited
+    return put(*arguments, **named)
+shards.put = limited
 run(config, "killed", folder / "datasets", folder / "start", '["mood"]', folder / "features")
 """
 
@@ -91,8 +91,8 @@ def test_killed_and_started_again_it_goes_on_to_the_same_bytes(
     assert len(left) == 3
     assert not list(store.keys("features/"))
     taken: list[int] = []
-    publish = module.publish
-    monkeypatch.setattr(module, "publish", lambda *a, **named: taken.append(1) or publish(*a, **named))
+    put = module.put
+    monkeypatch.setattr(module, "put", lambda *a, **named: taken.append(1) or put(*a, **named))
     assert extracted(config, folder) == whole
     rows = 32 + 16
     assert 0 < len(taken) < rows and whole.keys() == {"train.safetensors", "validation.safetensors", "rows.safetensors"}
@@ -164,6 +164,26 @@ def test_shards_that_are_there_are_progress_too(
         again = module.sharded_gradients(*settings, passed=passed.append)
     assert sum(counts) == len(examples) and passed == counts * 2
     assert (once.features == again.features).all()
+
+
+def test_another_run_may_finish_and_clear_the_shards_away(
+    llama_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BATCHES_A_SHARD", 1)
+    base, peft = adapted(plain(llama_folder))
+    examples = random_examples([9, 14, 5, 20, 7])
+    with Step("extract", tiny_config(plain(llama_folder), tmp_path).model_dump_json(), "run") as step:
+
+        def clear(_: int) -> None:
+            for key in list(step.store.keys("checkpoints/job/")):
+                step.store.delete(key)
+
+        settings = (step, "checkpoints/job", peft, base, examples, Projection(8, 0, "count_sketch", base.device), 20)
+        alone = module.sharded_gradients(*settings, passed=lambda _: None)
+        [*_, rows] = [key for key in step.store.keys("checkpoints/job/") if key.endswith("rows.safetensors")]
+        step.store.delete(rows)  # its manifest goes this moment
+        beside = module.sharded_gradients(*settings, passed=clear)
+    assert (alone.features == beside.features).all() and (alone.margin == beside.margin).all()
 
 
 def test_shards_are_whole_batches_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:

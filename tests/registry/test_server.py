@@ -1,10 +1,12 @@
 """The server over real HTTP: answers, refusals, metrics, and a promotion under load."""
 
+import http.client
 import json
 import shutil
 import socket
 import threading
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +23,7 @@ from components.config import ModelConfig
 from components.errors import UserError
 from components.registry import register
 from components.registry.live_model import LiveModel
-from components.registry.server import build_app
+from components.registry.server import bind, build_app
 from components.serving.metrics import ServingMetrics
 from components.serving.predict import EnsemblePredictor
 from tests.tiny_ensemble import write_base, write_ensemble
@@ -38,6 +40,7 @@ class Served:
     client: MlflowClient
     live: LiveModel
     expected: dict[str, dict[str, float]]  # version -> text -> probability of its label
+    server: uvicorn.Server
 
     def ask(self, body: Any, path: str = "/invocations", **headers: str) -> tuple[int, Any, str]:
         data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
@@ -79,16 +82,13 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     expected = register_two(client, folder, write_base(folder / "base"))
     client.set_registered_model_alias(NAME, "champion", "1")
     live = LiveModel(client, NAME, "champion", ServingMetrics())
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     app = build_app(live, seconds_between_looks=0.2, most_bytes=20_000)
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning"))
-    thread = threading.Thread(target=server.run)
+    server, listener = uvicorn.Server(uvicorn.Config(app, log_level="warning")), bind("127.0.0.1", 0)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     while not server.started:
         threading.Event().wait(0.05)
-    yield Served(f"http://127.0.0.1:{port}", client, live, expected)
+    yield Served(f"http://127.0.0.1:{listener.getsockname()[1]}", client, live, expected, server)
     server.should_exit = True
     thread.join()
 
@@ -182,6 +182,17 @@ def test_metrics_count_what_happened(served: Served) -> None:
     assert "made-up" not in served.ask(None, "/metrics")[1]
     assert count("loraloom_model_version") == float(served.live.version)
     assert count("loraloom_request_seconds_count") > 0
+
+
+def test_no_answer_waits_for_more_to_send(served: Served) -> None:
+    address = urllib.parse.urlsplit(served.url).netloc
+    connection = http.client.HTTPConnection(address)
+    connection.request("GET", "/ping")
+    assert connection.getresponse().read() == b"\n"
+    [held] = served.server.server_state.connections
+    accepted = held.transport.get_extra_info("socket")
+    assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+    connection.close()
 
 
 def test_no_version_has_the_alias(served: Served) -> None:
