@@ -64,7 +64,7 @@ def _kept(store: ObjectStore, key: str) -> Features | None:
     """A shard that is there, whole; another run that has finished the job may be clearing it away this moment."""
     try:
         shard = find(store, key)
-        return shard and read_features(shard.folder, FILE)
+        return None if shard is None else read_features(shard.folder, FILE)
     except (UserError, FileNotFoundError):
         return None
 
