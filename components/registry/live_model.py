@@ -8,6 +8,7 @@ models in memory.
 
 import threading
 from collections.abc import Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,8 @@ from components.serving.metrics import ServingMetrics
 from components.tracking import MlflowClient
 
 MOST_ROWS = 256  # in one batch
+# Where `predict` puts the number of the version that answered: a server that wants to tell it sets an empty list.
+answered_by: ContextVar[list[str] | None] = ContextVar("answered_by", default=None)
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,9 @@ class LiveModel:
         self._changing = threading.Lock()
         self._current = self._load(self._number())
         self.metrics.version.set(float(self._current.number))
-        self._batcher: Batcher[_Call, pd.DataFrame] = Batcher(self._answer, lambda call: len(call.frame), MOST_ROWS)
+        self._batcher: Batcher[_Call, tuple[pd.DataFrame, str]] = Batcher(
+            self._answer, lambda call: len(call.frame), MOST_ROWS
+        )
 
     @property
     def version(self) -> str:
@@ -70,12 +75,15 @@ class LiveModel:
         if not isinstance(data, pd.DataFrame):
             raise MlflowException.invalid_parameter_value("rows are expected: dataframe_split or dataframe_records")
         try:
-            answers = self._batcher(_Call(data.reset_index(drop=True), params))
+            answers, version = self._batcher(_Call(data.reset_index(drop=True), params))
         except Exception:
             named = data["dataset"].tolist() if "dataset" in data else [None] * len(data)
             self.metrics.refused(named, self._current.datasets)
             raise
         self.metrics.answered(answers["dataset"].tolist())
+        told = answered_by.get()
+        if told is not None:
+            told.append(version)
         return answers
 
     def refresh(self) -> bool:
@@ -100,18 +108,18 @@ class LiveModel:
         model = mlflow.pyfunc.load_model(f"models:/{self.name}/{number}")
         return _Version(number, model, model.unwrap_python_model().predictor.datasets)
 
-    def _answer(self, calls: Sequence[_Call]) -> list[pd.DataFrame]:
-        """Calls with the same parameters go through the model together."""
-        model, answers = self._current.model, dict[int, pd.DataFrame]()
+    def _answer(self, calls: Sequence[_Call]) -> list[tuple[pd.DataFrame, str]]:
+        """Calls with the same parameters go through the model together; each answer comes with the version's number."""
+        current, answers = self._current, dict[int, pd.DataFrame]()
         alike: dict[str, list[int]] = {}
         for i, call in enumerate(calls):
             alike.setdefault(canonical(call.params or {}), []).append(i)
         for places in alike.values():
             frame = pd.concat([calls[i].frame for i in places], ignore_index=True)
-            found = model.predict(frame, params=calls[places[0]].params)
+            found = current.model.predict(frame, params=calls[places[0]].params)
             self.metrics.batch.observe(len(frame))
             start = 0
             for i in places:
                 answers[i] = found.iloc[start : start + len(calls[i].frame)].reset_index(drop=True)
                 start += len(calls[i].frame)
-        return [answers[i] for i in range(len(calls))]
+        return [(answers[i], current.number) for i in range(len(calls))]

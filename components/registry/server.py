@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse
 from mlflow.pyfunc import PyFuncModel, scoring_server
 
 from components.errors import UserError
-from components.registry.live_model import LiveModel
+from components.registry.live_model import LiveModel, answered_by
 
 log = logging.getLogger(__name__)
 
@@ -38,12 +38,13 @@ def build_app(live: LiveModel, *, seconds_between_looks: float = 30.0, most_byte
     async def guard(request: Request, pass_on: Callable[[Request], Awaitable[Response]]) -> Response:
         if request.url.path not in PATHS:
             return await pass_on(request)
-        begin = time.perf_counter()
+        begin, told = time.perf_counter(), list[str]()
+        answered_by.set(told)
         try:
             response = _refusal(request, most_bytes) or await pass_on(request)
         except RecursionError:
             response = _told(400, "the JSON is nested too deeply")
-        response.headers["x-loraloom-version"] = live.version
+        response.headers["x-loraloom-version"] = told[-1] if told else live.version
         live.metrics.requests.labels(str(response.status_code)).inc()
         live.metrics.latency.observe(time.perf_counter() - begin)
         return response

@@ -7,6 +7,7 @@ of their own, with their line and the reason.
 
 import itertools
 import json
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ import numpy as np
 from components.artifacts import digest_of, file_digest
 from components.errors import UserError
 from components.formats import text_of
-from components.object_store import ObjectStore
+from components.object_store import LocalStore, ObjectStore
 from components.serving.predict import Mode, Request
 from components.serving.records import Record, format_of, read_records, schema_of, write_records
 from components.serving.routing import Routes, settled
@@ -117,6 +118,8 @@ def gather(job: Job) -> Scored:
         job.store.upload(path, job.output)
     for key in list(job.store.keys(f"{job.output}.parts/")):
         job.store.delete(key)
+    if isinstance(job.store, LocalStore):  # where folders stay without files
+        shutil.rmtree(job.store.root / f"{job.output}.parts")
     return Scored(answered, refused)
 
 

@@ -12,6 +12,7 @@ from pipelines.commands.common import ConfigOption, DebugOption, RootOption, rep
 from pipelines.commands.registered import ModelOption, VersionOption, registered_model
 
 if TYPE_CHECKING:
+    from components.object_store import ObjectStore
     from components.registry.reference import ModelReference
 
 
@@ -55,40 +56,42 @@ def export(
 ) -> None:
     """Write plain PEFT folders with model cards, for vLLM, LoRAX or a notebook: OUTPUT/NAME/VERSION/."""
     with reported(debug):
-        reference = registered_model(model, config_file, root, version)
+        from components.registry.scoring import pin
+
+        reference = pin(registered_model(model, config_file, root, version))
+        place = f"{reference.name}/{reference.version}"
         if output.startswith("s3://"):
+            where = f"{output.rstrip('/')}/{place}"
+            store = _empty(reference.storage, where)  # before the work, which would be lost
             with tempfile.TemporaryDirectory(prefix="loraloom-export-") as temporary:
-                folder = _export(reference, Path(temporary), merge_into_base)
-                where = f"{output.rstrip('/')}/{folder.relative_to(temporary).as_posix()}"
-                _upload(reference.storage, folder, where)
+                _export(reference, Path(temporary), merge_into_base)
+                for path in sorted(path for path in Path(temporary).rglob("*") if path.is_file()):
+                    store.upload(path, path.relative_to(temporary).as_posix())
         else:
-            where = str(_export(reference, Path(output), merge_into_base))
+            where = str(Path(output) / place)
+            _export(reference, Path(where), merge_into_base)
         typer.echo(f"wrote {where}\n-> its README.md says how to load it")
 
 
-def _export(reference: "ModelReference", target: Path, merged: str | None) -> Path:
-    """Export to ``target/NAME/VERSION``, which is returned."""
-    from components.registry.scoring import open_ensemble, pin
+def _export(reference: "ModelReference", folder: Path, merged: str | None) -> None:
+    from components.registry.scoring import open_ensemble
     from components.serving.description import dataset_settings, read_description
     from components.serving.export import export as write
     from components.serving.export import merge_into_base
 
-    reference = pin(reference)
-    folder = target / reference.name / reference.version
     with open_ensemble(reference) as ensemble, writable(folder):
         if merged is not None:
             dataset_settings(read_description(ensemble), merged)  # a wrong name leaves no half of an export
         write(ensemble, folder, reference.version)
         if merged is not None:
             merge_into_base(ensemble, merged, folder / "merged" / merged)
-    return folder
 
 
-def _upload(storage: StorageConfig, folder: Path, uri: str) -> None:
+def _empty(storage: StorageConfig, uri: str) -> "ObjectStore":
+    """The store at ``uri``, where nothing stands yet."""
     from components.object_store import open_store
 
     store = open_store(storage.model_copy(update={"uri": uri}), Path())
     if any(True for _ in store.keys("")):
         raise UserError(f"{uri} is not empty", remedy="export to a new prefix")
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        store.upload(path, path.relative_to(folder).as_posix())
+    return store

@@ -211,6 +211,8 @@ def test_files_in_a_bucket_are_reached_as_the_environment_says(
     assert "wrote s3://scored/models/desk/1" in done.stdout
     keys = {entry["Key"] for entry in s3.list_objects_v2(Bucket="scored", Prefix="models/")["Contents"]}
     assert {f"models/desk/1/{file}" for file in ("README.md", "datasets/mood/adapter_config.json")} <= keys
+    again = loraloom("export", "-o", "s3://scored/models", "--model", "desk")
+    assert (again.exit_code, "s3://scored/models/desk/1 is not empty" in again.stderr) == (2, True)
 
 
 def free_port() -> int:

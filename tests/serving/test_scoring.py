@@ -82,6 +82,7 @@ def test_records_keep_their_order_and_their_fields(tmp_path: Path) -> None:
     assert [one["predicted_label"] for one in found[:3]] == ["none", "none", "some"]
     assert [one["probability"] for one in found[:3]] == [1.0, 0.5, 0.9]
     assert sum(seen) == 20 and len(seen) == 7
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl"]
     assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {"in.jsonl", "out.jsonl"}
 
 
