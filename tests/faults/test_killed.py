@@ -111,4 +111,4 @@ def test_a_version_never_waits_for_a_person_who_was_not_told(config: Path, root:
                 break
         assert run_once(manual, root, None, environment={"LORALOOM_WEBHOOK": listener.url}).exit_code == 0
         assert {told["event"] for told in listener.received} == {"promotion_waits"}
-    assert heard == list(range(1, len(heard) + 1)) and len(heard) > 2, "each try tells, until the verdict stands"
+    assert heard == [1, 2], "killed before the verdict is written, and right after"
