@@ -69,19 +69,19 @@ class Columns:
     direction: torch.Tensor
 
     @classmethod
-    def start(cls, blocks: Blocks, members: torch.Tensor, lam: float) -> "Columns":
-        """Every subset of ``members`` [k, n] at w = 0, where gradients are sums of the datasets' own."""
+    def start(cls, blocks: Blocks, members: torch.Tensor, lam: torch.Tensor) -> "Columns":
+        """Every subset of ``members`` [k, n] with its ``lam`` [k] at w = 0: gradients are sums of datasets' own."""
         share = 1.0 / members.sum(1).float()
         held = _held(members)
         odds = [values.expand(len(at), -1) for values, at in zip(blocks.odds, held, strict=True)]
         gradient = (members.float() @ blocks.pull) * share[:, None]
-        steepest = -gradient / (blocks.curvature + lam)
+        steepest = -gradient / (blocks.curvature + lam[:, None])
         return cls(
             blocks=blocks,
             index=torch.arange(len(members), device=members.device),
             members=members,
             share=share,
-            lam=torch.full_like(share, lam),
+            lam=lam.clone(),
             w=torch.zeros_like(gradient),
             held=held,
             odds=odds,

@@ -86,7 +86,7 @@ class WarmStartConfig(Section):
 class GradientsConfig(Section):
     """Per-sample gradients and their projection."""
 
-    dim: int = Field(400, gt=0, le=1_000_000, description="Numbers a sample is projected to.")
+    dim: int = Field(800, gt=0, le=1_000_000, description="Numbers a sample is projected to.")
     samples_per_dataset: Positive | Literal["auto"] = Field(
         "auto", description="auto: warm start and extraction within 5 % of training's FLOPs, at least 200 rows."
     )
@@ -103,9 +103,9 @@ class SurrogateConfig(Section):
     pair_coverage: Positive = Field(5, description="Every pair of datasets is in at least so many subsets.")
     exhaustive_up_to: int = Field(12, ge=1, le=14)
     lambdas: list[Annotated[float, Field(gt=0)]] = Field(
-        [1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001],
+        [1000, 300, 100, 30, 10, 3, 1],
         min_length=1,
-        description="Regularisation path, in units of the mean squared feature norm, largest first.",
+        description="Regularisation path, largest first: 1 stands for training to its end, 10 for a tenth of it.",
     )
 
 

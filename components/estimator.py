@@ -1,9 +1,11 @@
 """What a joint fine-tune on a group of datasets would reach, estimated from stored features.
 
 For each subset the first-order surrogate is fitted to the training rows along a path of lambdas, and its loss is
-measured on the validation rows. lambda is chosen for each subset by the mean validation loss of its datasets: the
-twin of early stopping. Rows that choose flatter what they measure, so every choice is also made on each half of the
-validation rows alone; cross-fitting sets one half's choice against the other half's loss.
+measured on the validation rows. The path ends where training would, at lambda = 1 / (the datasets' training times
+together): a small group is not credited with steps that it will not make. On the path, lambda is chosen for each
+subset by the mean validation loss of its datasets, the twin of early stopping. Rows that choose flatter what they
+measure, so every choice is also made on each half of the validation rows alone; cross-fitting sets one half's choice
+against the other half's loss.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +17,8 @@ import torch
 from components.errors import UserError
 from components.solver import PathSolver, chunks
 from components.tables import Features, mean_squared_norms
+
+LEAST = 1e-5  # of the mean squared feature norm: with less, float32 would not find the minimum
 
 
 @dataclass(frozen=True)
@@ -46,14 +50,13 @@ class GroupEstimator:
     Args:
         train: features of the training rows, one table a dataset.
         validation: features of the validation rows, same order; at least two rows each.
-        lambdas: descending, in units of the mean squared feature norm over all training rows of all datasets (one
-            unit for all subsets, so that one lambda means one strength).
+        lambdas: descending, in units of the lambda that stands for a subset's whole training: 10 is a tenth of it.
+        times: training time that each dataset adds, float64 [n], see :func:`~components.training_time.training_times`.
         seed: of the halves.
         names: of the datasets, for error messages.
         device: where the arithmetic runs, as torch names it.
 
     Attributes:
-        lambdas: the same in the features' own units, float64 [L].
         halves: per dataset which validation rows are in half 1, bool [M_i]; fixed by seed and row ids.
 
     Raises:
@@ -65,6 +68,7 @@ class GroupEstimator:
         train: Sequence[Features],
         validation: Sequence[Features],
         lambdas: Sequence[float],
+        times: np.ndarray,
         *,
         seed: int,
         names: Sequence[str] | None = None,
@@ -81,14 +85,18 @@ class GroupEstimator:
             )
         self._solver = PathSolver(train, names=names, device=device)
         train_rows = np.array([len(table.row) for table in train])
-        unit = np.average(mean_squared_norms(train, names), weights=train_rows)
-        self.lambdas = np.asarray(lambdas, np.float64) * unit
+        self._least = LEAST * np.average(mean_squared_norms(train, names), weights=train_rows)
+        self._path, self._times = np.asarray(lambdas, np.float64), np.asarray(times, np.float64)
         self.halves = [halves_of(table.row, seed) for table in validation]
         self._device = device
         self._rows = np.maximum(train_rows, rows)
         self._features = [torch.from_numpy(table.features).to(device) for table in validation]
         self._offset = [torch.from_numpy(table.margin).to(device) for table in validation]
         self._shares = [_shares(half, device) for half in self.halves]
+
+    def lambdas(self, members: np.ndarray) -> np.ndarray:
+        """The path of each subset of ``members`` [K, n] in the features' own units, float64 [L, K]."""
+        return np.maximum(self._path[:, None] / (members @ self._times), self._least)
 
     def solve(self, members: np.ndarray, *, progress: Callable[[int, int], None] | None = None) -> Estimates:
         """Estimate every subset.
@@ -139,7 +147,7 @@ class GroupEstimator:
         """Yield (which subsets, weights [L, k, dim], chosen lambda [3, k], loss [3, k, n]) chunk by chunk."""
         for part in chunks(members, self._rows, self._device):
             inside = members[part]
-            solved = self._solver.solve(inside, self.lambdas.tolist()).weights
+            solved = self._solver.solve(inside, self.lambdas(inside)).weights
             table = np.stack([self._mean_losses(inside, w) for w in torch.from_numpy(solved)])
             index = np.nanmean(table, axis=3).argmin(axis=0)
             loss = np.take_along_axis(table, index[None, :, :, None], axis=0)[0]

@@ -30,7 +30,6 @@ rows were within 1e-4 nats of the exact solution's, along the whole path.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -108,7 +107,7 @@ class PathSolver:
     def solve(
         self,
         members: np.ndarray,
-        lambdas: Sequence[float],
+        lambdas: Sequence[float] | np.ndarray,
         *,
         tolerance: float = TOLERANCE,
     ) -> Solution:
@@ -118,21 +117,21 @@ class PathSolver:
 
         Args:
             members: bool [K, n], no empty subset.
-            lambdas: positive, descending, in the features' own units (absolute).
+            lambdas: [L], or [L, K] with a path for each subset: positive, descending, in the features' own units.
             tolerance: nats the objective may be above its minimum; float32 reaches about 1e-9.
 
         Raises:
             ValueError: members or lambdas of a wrong form.
             UserError: a subset did not converge (it is named).
         """
-        self._check(members, lambdas)
-        path = torch.tensor(lambdas, dtype=torch.float64, device=self.device) / self.scale**2
-        weights = np.empty((len(lambdas), len(members), len(self._rotation)), np.float32)
+        paths = self._paths(members, lambdas)
+        path = torch.from_numpy(paths / self.scale**2).float().to(self.device)
+        weights = np.empty((*paths.shape, len(self._rotation)), np.float32)
         norms = np.empty(weights.shape[:2], np.float32)
         iterations = np.empty(weights.shape[:2], np.int64)
         for part in chunks(members, self.rows, self.device):
             inside = torch.from_numpy(members[part]).to(self.device)
-            w, norm, iterations[:, part] = self._follow(inside, path.float(), tolerance)
+            w, norm, iterations[:, part] = self._follow(inside, path[:, part], tolerance)
             weights[:, part] = (w @ self._rotation.T / self.scale).cpu().numpy()
             norms[:, part] = (norm * self.scale).cpu().numpy()
         return Solution(weights, norms, iterations)
@@ -140,12 +139,12 @@ class PathSolver:
     def _follow(
         self, members: torch.Tensor, path: torch.Tensor, tolerance: float
     ) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
-        """Each subset down the path at its own pace: rotated w [L, K, dim], the gradients' norms and iterations.
+        """Each subset down its path [L, K] at its own pace: rotated w [L, K, dim], the gradients' norms and iterations.
 
         A column that is finished at one lambda goes on with the next in the same matrix products: batches stay full,
         and nothing is computed twice where a lambda ends.
         """
-        columns = Columns.start(self._blocks, members, float(path[0]))
+        columns = Columns.start(self._blocks, members, path[0])
         result = torch.empty(len(path), *columns.w.shape, device=self.device)
         norms = torch.empty(result.shape[:2], device=self.device)
         iterations = torch.zeros(result.shape[:2], dtype=torch.int64, device=self.device)
@@ -163,7 +162,7 @@ class PathSolver:
             if not len(columns.index):
                 return result, norms, iterations.cpu().numpy()
             at = stage[columns.index]
-            columns.set_lambda(done, path[at[done]])
+            columns.set_lambda(done, path[at[done], columns.index[done]])
             columns.iterate()
             iterations[at, columns.index] += 1
 
@@ -184,10 +183,13 @@ class PathSolver:
             )
         return over
 
-    def _check(self, members: np.ndarray, lambdas: Sequence[float]) -> None:
+    def _paths(self, members: np.ndarray, lambdas: Sequence[float] | np.ndarray) -> np.ndarray:
+        """The path of each subset, float64 [L, K]."""
         if members.dtype != bool or members.ndim != 2 or members.shape[1] != len(self.rows):
             raise ValueError(f"members is {members.dtype} {list(members.shape)}, expected bool [K, {len(self.rows)}]")
         if not members.any(axis=1).all():
             raise ValueError("a subset without datasets cannot be solved")
-        if not len(lambdas) or lambdas[-1] <= 0 or any(left < right for left, right in pairwise(lambdas)):
-            raise ValueError(f"lambdas must be positive and descending, got {list(lambdas)}")
+        given = np.asarray(lambdas, np.float64)
+        if not len(given) or (given[-1] <= 0).any() or (np.diff(given, axis=0) > 0).any():
+            raise ValueError(f"lambdas must be positive and descending, got {given.tolist()}")
+        return np.broadcast_to(given.reshape(len(given), -1), (len(given), len(members)))

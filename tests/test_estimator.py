@@ -8,7 +8,8 @@ from components.estimator import GroupEstimator, halves_of
 from components.tables import Features
 
 TRAIN_ROWS, VALIDATION_ROWS, DIM = (14, 30, 20), (31, 50, 24), 10
-LAMBDAS = [1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001]
+LAMBDAS = [1000, 300, 100, 30, 10, 3, 1]
+TIMES = np.array([20.0, 90.0, 60.0])
 MEMBERS = np.array([[a, b, c] for a in (0, 1) for b in (0, 1) for c in (0, 1) if a + b + c], bool)
 EVERY = range(len(MEMBERS))
 
@@ -49,14 +50,18 @@ def tables() -> tuple[list[Features], list[Features]]:
 
 @pytest.fixture(scope="module")
 def estimator(tables: tuple[list[Features], list[Features]]) -> GroupEstimator:
-    return GroupEstimator(*tables, LAMBDAS, seed=5, names=["a", "b", "c"])
+    return GroupEstimator(*tables, LAMBDAS, TIMES, seed=5, names=["a", "b", "c"])
 
 
-def test_lambdas_are_in_units_of_the_mean_over_all_rows(
+def test_a_subsets_path_ends_where_its_training_does(
     tables: tuple[list[Features], list[Features]], estimator: GroupEstimator
 ) -> None:
+    paths = estimator.lambdas(MEMBERS)
+    for k, subset in enumerate(MEMBERS):
+        np.testing.assert_allclose(paths[:, k], np.array(LAMBDAS) / TIMES[subset].sum())
+    forever = GroupEstimator(*tables, LAMBDAS, 1e9 * TIMES, seed=5).lambdas(MEMBERS)
     norms = np.concatenate([(table.features.astype(np.float64) ** 2).sum(1) for table in tables[0]])
-    np.testing.assert_allclose(estimator.lambdas, np.array(LAMBDAS) * norms.mean())
+    np.testing.assert_allclose(forever, 1e-5 * norms.mean())  # float32 finds no minimum beyond
 
 
 def test_estimates_are_those_of_one_solve_at_a_time(
@@ -65,7 +70,7 @@ def test_estimates_are_those_of_one_solve_at_a_time(
     train, validation = tables
     estimates = estimator.solve(MEMBERS)
     for k, subset in enumerate(MEMBERS):
-        weights = [reference_weights(train, subset, lam) for lam in estimator.lambdas]
+        weights = [reference_weights(train, subset, lam) for lam in estimator.lambdas(subset[None])[:, 0]]
         losses = np.full((len(LAMBDAS), 3, 3), np.nan)  # lambda, rows that chose, dataset
         for at, w in enumerate(weights):
             for i in np.flatnonzero(subset):
@@ -131,5 +136,5 @@ def test_a_dataset_without_two_validation_rows_is_named(tables: tuple[list[Featu
     train, validation = tables
     short = Features(validation[1].row[:1], validation[1].features[:1], validation[1].margin[:1])
     with pytest.raises(UserError) as error:
-        GroupEstimator(train, [validation[0], short, validation[2]], LAMBDAS, seed=0, names=["a", "b", "c"])
+        GroupEstimator(train, [validation[0], short, validation[2]], LAMBDAS, TIMES, seed=0, names=["a", "b", "c"])
     assert error.value.problems == ("b: 1",)

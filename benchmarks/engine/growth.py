@@ -74,7 +74,9 @@ def _datasets() -> Sequence[float]:
         members = np.zeros((SUBSETS, count), bool)
         for subset in members:
             subset[random.choice(count, round(SUBSET_SHARE * count), replace=False)] = True
-        estimator = GroupEstimator(train, validation, [0.1, 0.03, 0.01], seed=0)
+        estimator = GroupEstimator(
+            train, validation, [10, 3, 1], np.full(count, 100 / (SUBSET_SHARE * count * DIM)), seed=0
+        )
         sides.append(lambda e=estimator, m=members: e.solve(m))
     return _measured(sides)
 

@@ -21,7 +21,15 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.measure import Row
 from benchmarks.setting import DATA, MAX_LENGTH, MODEL, base_model, datasets
-from components.config import DatasetConfig, ModelConfig, PartitionConfig, RunConfig, SurrogateConfig
+from components.config import (
+    DatasetConfig,
+    GradientsConfig,
+    ModelConfig,
+    PartitionConfig,
+    RunConfig,
+    SurrogateConfig,
+    TrainingConfig,
+)
 from components.estimator import GroupEstimator
 from components.examples import Examples, tokenize
 from components.flops import PassCost, pass_cost
@@ -36,6 +44,7 @@ from components.subsets import choose_subsets
 from components.surrogate.affinity import affinity
 from components.tables import Features
 from components.training import Material, Recipe, fit
+from components.training_time import training_times
 
 SHARE = float(os.environ.get("LORALOOM_BENCH_SHARE", "0.05"))
 SUBSETS, SUBSET_SHARE, FINE_TUNED, EPOCHS, RATE, REPEATS = 50, 0.3, 2, 3, 2e-3, 5
@@ -121,9 +130,10 @@ class _Spent:
 
 @dataclass(frozen=True)
 class _Plan:
-    """One run of the plan: what it took, and the features it went by."""
+    """One run of the plan: what it took, the features it went by, and how many weights an adapter has."""
 
     spent: _Spent
+    parameters: int
     train: list[Features]
     validation: list[Features]
 
@@ -136,7 +146,8 @@ def _plan(base: Base, tasks: list[_Task]) -> _Plan:
     _fit(base, model, material, epochs=1)
     model.eval()
     marks.append(time.perf_counter())
-    projection = Projection(400, 0, "count_sketch", base.device)
+    parameters = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    projection = Projection(GradientsConfig().dim, 0, "count_sketch", base.device)
     taken = [
         projected_gradients(model, base, task.sample(part, max(10, round(SHARE * task.features))), projection, 4096)
         for task in tasks
@@ -147,10 +158,10 @@ def _plan(base: Base, tasks: list[_Task]) -> _Plan:
     tables = [_repeated(table, size) for table, size in zip(taken, sizes, strict=True)]
     train, validation = tables[::2], tables[1::2]
     begin = time.perf_counter()
-    middle, _ = _arithmetic(tasks, train, validation)
+    middle, _ = _arithmetic(tasks, train, validation, parameters)
     end = time.perf_counter()
     warm, extract = (float(seconds) / SHARE for seconds in np.diff(marks))
-    return _Plan(_Spent(warm, extract, middle - begin, end - middle), train, validation)
+    return _Plan(_Spent(warm, extract, middle - begin, end - middle), parameters, train, validation)
 
 
 def _repeated(table: Features, count: int) -> Features:
@@ -162,14 +173,18 @@ def _repeated(table: Features, count: int) -> Features:
 def _counted(tasks: list[_Task], plan: _Plan) -> tuple[float, int]:
     """FLOPs of estimate and partition, and how many subsets were estimated; by itself, as counting slows them down."""
     with FlopCounterMode(display=False) as counter:
-        _, subsets = _arithmetic(tasks, plan.train, plan.validation)
+        _, subsets = _arithmetic(tasks, plan.train, plan.validation, plan.parameters)
     return counter.get_total_flops(), subsets
 
 
-def _arithmetic(tasks: list[_Task], train: list[Features], validation: list[Features]) -> tuple[float, int]:
+def _arithmetic(
+    tasks: list[_Task], train: list[Features], validation: list[Features], parameters: int
+) -> tuple[float, int]:
     """Estimate and partition; when the one ended and the other began, and how many subsets were estimated."""
     names, settings, partition = [task.dataset.name for task in tasks], SurrogateConfig(), PartitionConfig()
-    estimator = GroupEstimator(train, validation, settings.lambdas, seed=0, names=names)
+    training = TrainingConfig(epochs=EPOCHS, learning_rate=RATE)
+    times = training_times(training, [len(task.train) for task in tasks], train, parameters)
+    estimator = GroupEstimator(train, validation, settings.lambdas, times, seed=0, names=names)
     members = choose_subsets(
         len(names), settings.subsets, SUBSET_SHARE, settings.pair_coverage, settings.exhaustive_up_to, seed=0
     )

@@ -23,7 +23,8 @@ from components.solver import PathSolver
 from components.subsets import choose_subsets
 from components.tables import Features, mean_squared_norms
 
-LAMBDAS = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)  # the pipeline's, in units of the mean squared norm
+LAMBDAS = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)  # in units of the mean squared norm
+PATH = [lam / LAMBDAS[-1] for lam in LAMBDAS]  # the pipeline's, in units of its end
 LAMBDA = 0.01
 CLOSE = 1e-4  # nats
 
@@ -47,6 +48,11 @@ def make_features(datasets: int, rows: int, dim: int, *, offsets: bool = True, s
 def unit_of(tables: list[Features]) -> float:
     """Mean squared feature norm."""
     return float(mean_squared_norms(tables, [str(i) for i in range(len(tables))]).mean())
+
+
+def times(tables: list[Features], size: int) -> np.ndarray:
+    """Training times, [n], with which the path of a subset of ``size`` datasets is LAMBDAS."""
+    return np.full(len(tables), 1 / (LAMBDAS[-1] * unit_of(tables) * size))
 
 
 def halves(count: int, datasets: int) -> np.ndarray:
@@ -136,7 +142,7 @@ def every_subset(sample: int = 4) -> list[Row]:
     members = choose_subsets(12, 0, 0.3, 1, 12, 0)
 
     def plan() -> None:
-        estimates = GroupEstimator(train, validation, LAMBDAS, seed=0).solve(members)
+        estimates = GroupEstimator(train, validation, PATH, times(train, 6), seed=0).solve(members)
         cost = np.zeros(2**12)
         cost[bit_masks(members)] = np.nansum(estimates.loss[0], axis=1)
         best_partitions(cost)
@@ -159,7 +165,8 @@ def many_datasets(count: int) -> None:
     """``count`` subsets of 60 of 200 datasets x 200 samples, 7 lambdas; prints seconds and peak memory in GB."""
     random = np.random.default_rng(2)
     members = random.permuted(np.tile(np.arange(200) < 60, (count, 1)), axis=1)
-    estimator = GroupEstimator(make_features(200, 200, 400), make_features(200, 100, 400, seed=1), LAMBDAS, seed=0)
+    train, validation = make_features(200, 200, 400), make_features(200, 100, 400, seed=1)
+    estimator = GroupEstimator(train, validation, PATH, times(train, 60), seed=0)
     begin = time.perf_counter()
     estimator.solve(members, progress=lambda done, of: print(f"{done} of {of}", file=sys.stderr))
     print(time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)

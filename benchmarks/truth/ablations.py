@@ -11,10 +11,11 @@ from benchmarks.truth.study import measured
 
 CHANGES: dict[str, dict[str, Any]] = {
     "default": {},
-    "lambda 1": {"surrogate": {"lambdas": [1.0]}},
-    "lambda 0.03": {"surrogate": {"lambdas": [0.03]}},
-    "lambda 0.001": {"surrogate": {"lambdas": [0.001]}},
+    "lambda of the whole training": {"surrogate": {"lambdas": [1]}},
+    "lambda of a tenth of it": {"surrogate": {"lambdas": [10]}},
+    "lambda of ten times of it": {"surrogate": {"lambdas": [1000, 300, 100, 30, 10, 3, 1, 0.3, 0.1]}},
     "dim 100": {"gradients": {"dim": 100}},
+    "dim 400": {"gradients": {"dim": 400}},
     "dim 1600": {"gradients": {"dim": 1600}},
     "dim 6400": {"gradients": {"dim": 6400}},
     "rows 100": {"gradients": {"samples_per_dataset": 100}},

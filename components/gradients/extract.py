@@ -1,11 +1,13 @@
 """The step `extract`: features of a shard of datasets, and the logits everything later starts from."""
 
 import json
+import math
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from safetensors import safe_open
 
 from components.artifacts import Artifact, key_of
 from components.gradients.known_rows import Taken, known_rows, write_row_by_row
@@ -108,13 +110,19 @@ def _features(
     def write(folder: Path) -> dict[str, Any]:
         look_up = partial(known_rows, step.store, f"{shelf}-")
         facts = write_row_by_row(folder, dataset, index, look_up, compute)
-        return {**facts, "truncated": _truncated(work, dataset)}
+        return {**facts, "truncated": _truncated(work, dataset), "parameters": _size(theta)}
 
     label = f"features/{dataset.name}"
     step.obtain(label, "features", inputs, write, key=key)
     if label in step.fresh:
         for left in list(step.store.keys(f"{job}/")):
             step.store.delete(left)
+
+
+def _size(theta: Artifact) -> int:
+    """Weights of the adapter; told by the file's header, where nothing has to be loaded otherwise."""
+    with safe_open(theta.folder / "adapter_model.safetensors", "np") as file:
+        return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 - no mapping
 
 
 def _truncated(work: "OnDemand", dataset: PreparedDataset) -> dict[str, int]:

@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 from scipy.special import expit
 
 from components.artifacts import Artifact
+from components.group_estimator import estimated_from, group_estimator
 from components.inputs import START, Prepared, features_of, outputs_digest, read_datasets
 from components.sampling import sample_rows
 from components.step import Step, read_references
@@ -23,6 +24,7 @@ from components.tables import Features, read_features
 if TYPE_CHECKING:
     from peft import PeftModel
 
+    from components.estimator import GroupEstimator
     from components.examples import Examples
     from components.on_demand import OnDemand
 
@@ -45,13 +47,10 @@ def run(
         every = sorted(groups, key=len, reverse=True)[: MOST_SUBSETS - 1]
         subsets = every + [prepared.names] * (prepared.names not in every)
         inputs = {
+            **estimated_from(step.config, prepared.digests, found),
             "outputs": outputs_digest(step, theta.digest),
-            "features": {name: artifact.digest for name, artifact in found.items()},
-            "order": prepared.names,
             "subsets": subsets,
-            "lambdas": step.config.surrogate.lambdas,
             "distances": step.config.validation.distances,
-            "seed": step.config.seed,
         }
         step.obtain(
             "linearity",
@@ -78,9 +77,9 @@ def _write(
         split: {name: read_features(artifact.folder, split) for name, artifact in found.items()}
         for split in ("train", "validation")
     }
-    measured = []
+    estimator, measured = group_estimator(step.config, prepared, found), []
     for done, names in enumerate(subsets):
-        measured.append(_measured(step, work, model, prepared, tables, names))
+        measured.append(_measured(step, work, model, prepared, estimator, tables, names))
         step.progress(done + 1, len(subsets), ", ".join(names))
     means = [
         mean_embedding(model, work.base, _some(step, work.examples(dataset, "train"))) for dataset in prepared.datasets
@@ -94,6 +93,7 @@ def _measured(
     work: "OnDemand",
     model: "PeftModel",
     prepared: Prepared,
+    estimator: "GroupEstimator",
     tables: dict[str, dict[str, Features]],
     names: list[str],
 ) -> dict[str, Any]:
@@ -102,7 +102,7 @@ def _measured(
     from components.weighted_step import weighted_gradients
 
     tokens = step.config.gradients.batch_tokens
-    weights, coefficients = _solution(step, tables, names)
+    weights, coefficients = _solution(estimator, tables["train"], names)
     rows = [_of_rows(work, prepared, name, "train", tables["train"][name].row) for name in names]
     change = weighted_gradients(model, work.base, rows, coefficients, tokens)
     held_out = [_of_rows(work, prepared, name, "validation", tables["validation"][name].row) for name in names]
@@ -125,19 +125,15 @@ def _measured(
 
 
 def _solution(
-    step: Step, tables: dict[str, dict[str, Features]], names: list[str]
+    estimator: "GroupEstimator", train: dict[str, Features], names: list[str]
 ) -> tuple[np.ndarray, list[np.ndarray]]:
     """The surrogate's w [dim] for the subset, and the coefficients a of its training rows, one [M] a dataset."""
-    from components.estimator import GroupEstimator
-
-    every = list(tables["train"])
-    splits = [[tables[split][name] for name in every] for split in ("train", "validation")]
-    estimator = GroupEstimator(splits[0], splits[1], step.config.surrogate.lambdas, seed=step.config.seed, names=every)
-    solved = estimator.solve(np.array([[name in names for name in every]]))
-    weights, strength = solved.weights[0].astype(np.float64), estimator.lambdas[solved.lambda_index[0, 0]]
+    members = np.array([[name in names for name in train]])
+    solved = estimator.solve(members)
+    weights, strength = solved.weights[0].astype(np.float64), estimator.lambdas(members)[solved.lambda_index[0, 0], 0]
     coefficients = []
     for name in names:
-        table = tables["train"][name]
+        table = train[name]
         wrong = expit(-(table.margin + table.features @ weights))
         coefficients.append(wrong / (strength * len(names) * len(table.row)))
     return weights, coefficients

@@ -8,7 +8,8 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from components.artifacts import Artifact
-from components.inputs import features_of, read_datasets, read_split
+from components.group_estimator import estimated_from, group_estimator
+from components.inputs import Prepared, features_of, read_datasets
 from components.step import Step, read_references
 
 TABLE = "estimates.safetensors"
@@ -27,20 +28,18 @@ def run(
         baselines asked for.
     """
     with Step("partition", config, run_name) as step:
-        references = read_references(datasets)
-        found = features_of(step, read_references(features), list(references))
+        prepared = read_datasets(step, read_references(datasets))
+        found = features_of(step, read_references(features), prepared.names)
         affinity = step.load(read_references(estimates), "affinity")
         previous = json.loads(context)["champion"].get("groups")
         inputs = {
+            **estimated_from(step.config, prepared.digests, found),
             "affinity": affinity.digest,
-            "order": list(references),
-            "datasets": {name: step.load(references, name).digest for name in references},
             "partition": step.config.partition.model_dump(),
             "previous": previous,
-            "seed": step.config.seed,
         }
         artifact = step.obtain(
-            "partition", "partition", inputs, lambda folder: _write(step, references, found, affinity, previous, folder)
+            "partition", "partition", inputs, lambda folder: _write(step, prepared, found, affinity, previous, folder)
         )
         groups: list[list[str]] = artifact.facts["groups"]
         for i, group in enumerate(groups):
@@ -49,28 +48,20 @@ def run(
             scored = artifact.facts["scored"]
             step.say(f"the search for groups ended when {scored} had been scored: there may be better ones")
         step.pass_on(partition)
-        return jobs(groups, list(references), step.config.ensemble.baselines)
+        return jobs(groups, prepared.names, step.config.ensemble.baselines)
 
 
 def _write(
-    step: Step, references: dict[str, str], found: dict[str, Artifact], affinity: Artifact, previous: Any, folder: Path
+    step: Step, prepared: Prepared, found: dict[str, Artifact], affinity: Artifact, previous: Any, folder: Path
 ) -> dict[str, Any]:
-    # Bring torch and scipy, which a step that is reused does without.
-    from components.estimator import GroupEstimator
-    from components.partition.plan import choose_partition
+    from components.partition.plan import choose_partition  # brings scipy, which a step that is reused does without
 
-    settings, names = step.config.partition, list(references)
+    settings, names = step.config.partition, prepared.names
     table = load_file(affinity.folder / TABLE)
-    estimator = GroupEstimator(
-        read_split(found, "train"),
-        read_split(found, "validation"),
-        step.config.surrogate.lambdas,
-        seed=step.config.seed,
-        names=names,
-    )
+    estimator = group_estimator(step.config, prepared, found)
     chosen = choose_partition(
         names=names,
-        entropy=np.array([dataset.entropy() for dataset in read_datasets(step, references).datasets]),
+        entropy=np.array([dataset.entropy() for dataset in prepared.datasets]),
         members=table["members"],
         loss=table["loss"],
         affinity=table["affinity"],

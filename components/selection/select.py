@@ -9,7 +9,8 @@ import numpy as np
 
 from components.artifacts import Artifact
 from components.errors import UserError
-from components.inputs import features_of, read_split
+from components.group_estimator import estimated_from, group_estimator
+from components.inputs import Prepared, features_of, read_datasets
 from components.step import Step, read_references
 from components.trials import seeds_of
 
@@ -32,16 +33,14 @@ def run(config: str, run_name: str, datasets: Path, features: list[Path], select
                 f"selection.target is {settings.target}; there are {', '.join(names)}",
                 remedy="loraloom select --target NAME, with at least two datasets in the config",
             )
+        prepared = read_datasets(step, read_references(datasets))
         found = features_of(step, read_references(features), names)
         inputs = {
-            "features": {name: artifact.digest for name, artifact in found.items()},
-            "order": names,
-            "lambdas": step.config.surrogate.lambdas,
+            **estimated_from(step.config, prepared.digests, found),
             "target": settings.target,
             "subsets": settings.subsets,
-            "seed": step.config.seed,
         }
-        facts = step.obtain("selection", "selection", inputs, lambda _: _selected(step, found)).facts
+        facts = step.obtain("selection", "selection", inputs, lambda _: _selected(step, prepared, found)).facts
         step.facts = {"selection": facts}
         step.pass_on(selection)
         seeds = seeds_of(step.config.seed, settings.seeds)
@@ -60,15 +59,13 @@ def jobs(facts: dict[str, Any]) -> dict[str, list[str]]:
     return found
 
 
-def _selected(step: Step, found: dict[str, Artifact]) -> dict[str, Any]:
+def _selected(step: Step, prepared: Prepared, found: dict[str, Artifact]) -> dict[str, Any]:
     # Bring torch, which a step that is reused does without.
-    from components.estimator import GroupEstimator
     from components.selection.forward import forward_selection, leave_one_out
     from components.selection.scores import random_scores
 
-    settings, names, seed = step.config.selection, list(found), step.config.seed
-    train, validation = (read_split(found, split) for split in ("train", "validation"))
-    estimator = GroupEstimator(train, validation, step.config.surrogate.lambdas, seed=seed, names=names)
+    settings, names, seed = step.config.selection, prepared.names, step.config.seed
+    estimator = group_estimator(step.config, prepared, found)
     target = names.index(str(settings.target))
     order = forward_selection(estimator, target, names)
     scores = random_scores(estimator, target, names, subsets=settings.subsets, seed=seed)

@@ -7,7 +7,8 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from components.artifacts import Artifact
-from components.inputs import features_of, read_split
+from components.group_estimator import estimated_from, group_estimator
+from components.inputs import Prepared, features_of, read_datasets
 from components.step import Step, read_references
 from components.subsets import choose_subsets
 from components.surrogate.affinity import affinity
@@ -18,30 +19,24 @@ TABLE = "estimates.safetensors"
 def run(config: str, run_name: str, datasets: Path, features: list[Path], estimates: Path) -> None:
     """Estimate all subsets; pass on ``affinity``: T with standard errors, and the table of subsets and estimates.
 
-    Also kept is what each estimate was read off: the solution (``weights``, float32 [K, dim]) and its lambda (position
-    ``lambda_index`` [3, K] in the path, times ``lambda_unit``), so that it can be compared with a real fine-tune.
+    Also kept is what each estimate was read off: the solution (``weights``, float32 [K, dim]) and its lambda
+    (``lambda``, float64 [K], and the position ``lambda_index`` [3, K] in the path), so that it can be compared with a
+    real fine-tune.
     """
     with Step("estimate", config, run_name) as step:
-        names = list(read_references(datasets))
-        found = features_of(step, read_references(features), names)
-        settings = step.config.surrogate
+        prepared = read_datasets(step, read_references(datasets))
+        found = features_of(step, read_references(features), prepared.names)
         inputs = {
-            "features": {name: artifact.digest for name, artifact in found.items()},
-            "order": names,  # of the columns: a key sorts what is in a dictionary
-            "surrogate": settings.model_dump(),
-            "seed": step.config.seed,
+            **estimated_from(step.config, prepared.digests, found),
+            "surrogate": step.config.surrogate.model_dump(),
         }
-        step.obtain("affinity", "affinity", inputs, lambda folder: _write(step, found, folder))
+        step.obtain("affinity", "affinity", inputs, lambda folder: _write(step, prepared, found, folder))
         step.pass_on(estimates)
 
 
-def _write(step: Step, found: dict[str, Artifact], folder: Path) -> dict[str, Any]:
-    from components.estimator import GroupEstimator  # brings torch, which a step that is reused does without
-
-    settings, names, seed = step.config.surrogate, list(found), step.config.seed
-    estimator = GroupEstimator(
-        read_split(found, "train"), read_split(found, "validation"), settings.lambdas, seed=seed, names=names
-    )
+def _write(step: Step, prepared: Prepared, found: dict[str, Artifact], folder: Path) -> dict[str, Any]:
+    settings, names, seed = step.config.surrogate, prepared.names, step.config.seed
+    estimator = group_estimator(step.config, prepared, found)
     members = choose_subsets(
         len(names), settings.subsets, settings.subset_size, settings.pair_coverage, settings.exhaustive_up_to, seed
     )
@@ -54,6 +49,7 @@ def _write(step: Step, found: dict[str, Artifact], folder: Path) -> dict[str, An
         "members": members,
         "loss": estimated.loss,
         "lambda_index": estimated.lambda_index,
+        "lambda": np.take_along_axis(estimator.lambdas(members), estimated.lambda_index[:1], axis=0)[0],
         "weights": estimated.weights,
         "affinity": matrix.matrix,
         "standard_errors": matrix.standard_errors,
@@ -63,7 +59,6 @@ def _write(step: Step, found: dict[str, Artifact], folder: Path) -> dict[str, An
     return {
         "datasets": names,
         "subsets": len(members),
-        "lambda_unit": float(estimator.lambdas[0] / settings.lambdas[0]),
         "lambda_chosen": {str(value): int(count) for value, count in zip(settings.lambdas, chosen, strict=True)},
         "matrix": matrix.matrix.tolist(),
         "standard_errors": matrix.standard_errors.tolist(),

@@ -12,6 +12,7 @@ from safetensors.numpy import load_file
 
 from components import tracking
 from components.artifacts import Artifact
+from components.group_estimator import estimated_from, group_estimator
 from components.inputs import START, Prepared, features_of, read_datasets, read_split
 from components.step import Step, read_references
 from components.trials import Trials, read_trials
@@ -53,12 +54,10 @@ def run(
         references, settings = read_references(trials), step.config.validation
         inputs = {
             "trials": {label: key for label, key in sorted(references.items()) if label.startswith("trial/")},
-            "features": {name: artifact.digest for name, artifact in found.items()},
-            "order": prepared.names,
+            **estimated_from(step.config, prepared.digests, found),
             "parts": {name: artifact.key for name, artifact in singles.items()},
             "seeds": settings.seeds,
             "bootstrap": settings.bootstrap,
-            "seed": step.config.seed,
         }
 
         def write(folder: Path) -> dict[str, Any]:
@@ -79,18 +78,13 @@ def judged(
     step: Step, prepared: Prepared, features: dict[str, Artifact], singles: dict[str, Artifact], trials: Trials
 ) -> dict[str, Any]:
     """Everything that the validation found, JSON-able."""
-    from components.estimator import GroupEstimator
     from components.validation.cost import compare_costs
     from components.validation.partitions import compare_partitions
 
-    train, validation = (read_split(features, split) for split in ("train", "validation"))
-    estimator = GroupEstimator(
-        train, validation, step.config.surrogate.lambdas, seed=step.config.seed, names=prepared.names
-    )
-    estimated = estimator.solve(trials.members).loss[0]
+    estimated = group_estimator(step.config, prepared, features).solve(trials.members).loss[0]
     entropy = np.array([dataset.entropy() for dataset in prepared.datasets])
     embedding = load_file(singles["linearity"].folder / EMBEDDINGS)["embedding"]
-    cells = _cells(trials, estimated, entropy, train, embedding)
+    cells = _cells(trials, estimated, entropy, read_split(features, "train"), embedding)
     jobs, chosen = singles["sample"].facts["jobs"], singles["sample"].facts
     random = np.array([inside in chosen["random"] for inside in jobs.values()])
     company = trials.members.sum(axis=1) > 1

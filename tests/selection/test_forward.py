@@ -9,7 +9,8 @@ from components.selection.scores import paired_subsets, random_scores
 from components.tables import Features
 
 DIM = 12
-LAMBDAS = [1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001]
+LAMBDAS = [1000, 300, 100, 30, 10, 3, 1]
+TIME = 20.0  # that a dataset adds: long enough to fit what there is
 NAMES = ["target", "helper-a", "helper-b", "harm-a", "harm-b", "noise-a", "noise-b"]
 TARGET = 0
 
@@ -31,7 +32,7 @@ def estimator(seed: int = 0) -> GroupEstimator:
     kinds = [agree[name.split("-")[0]] for name in NAMES]
     train = [planted(rng, 16 if i == TARGET else 150, kind) for i, kind in enumerate(kinds)]
     validation = [planted(rng, 400, kind) for kind in kinds]
-    return GroupEstimator(train, validation, LAMBDAS, seed=0, names=NAMES)
+    return GroupEstimator(train, validation, LAMBDAS, np.full(len(NAMES), TIME), seed=0, names=NAMES)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +77,7 @@ def test_without_helpers_nothing_is_chosen() -> None:
     rng = np.random.default_rng(5)
     kinds = [1.0] + [0.0] * 8
     train, validation = ([planted(rng, rows, kind) for kind in kinds] for rows in (60, 200))
-    of = GroupEstimator(train, validation, LAMBDAS, seed=0)
+    of = GroupEstimator(train, validation, LAMBDAS, np.full(9, TIME), seed=0)
     found = forward_selection(of, 0, [str(i) for i in range(9)])
     assert found.chosen == []
     assert len(found.additions) == 8  # the whole order is told all the same

@@ -14,7 +14,7 @@ from components.selection import select
 from components.step import read_records, write_references
 from components.tables import write_features
 from tests.selection.test_forward import planted
-from tests.tiny_training import tiny_config
+from tests.tiny_training import publish_datasets, tiny_config, toy_dataset
 
 KINDS = {"few": 1.0, "kin": 1.0, "foe": -1.0}
 
@@ -33,7 +33,7 @@ def publish_features(store: LocalStore) -> dict[str, str]:
         def write(folder: Path, name: str = name, kind: float = kind) -> dict[str, int]:
             write_features(folder, "train", planted(rng, 14 if name == "few" else 150, kind))
             write_features(folder, "validation", planted(rng, 200, kind))
-            return {}
+            return {"parameters": 2 * 10**8}  # so many that training is long
 
         keys[f"features/{name}"] = publish(store, "features", {"of": name}, write).key
     return keys
@@ -41,7 +41,7 @@ def publish_features(store: LocalStore) -> dict[str, str]:
 
 def chosen(tmp_path: Path, target: str | None) -> list[str]:
     store = LocalStore(tmp_path / "store")
-    write_references(tmp_path / "datasets", {name: "unread" for name in KINDS})
+    publish_datasets(store, [toy_dataset(name) for name in KINDS], tmp_path / "datasets")
     write_references(tmp_path / "features", publish_features(store))
     config = configured(tmp_path / "store", target).model_dump_json()
     return select.run(config, "run", tmp_path / "datasets", [tmp_path / "features"], tmp_path / "out")

@@ -11,7 +11,7 @@ from components.object_store import LocalStore
 from components.step import write_references
 from components.surrogate.estimate import run
 from components.tables import Features, write_features
-from tests.tiny_training import tiny_config
+from tests.tiny_training import publish_datasets, tiny_config, toy_dataset
 
 NAMES = ("a", "b", "c")
 
@@ -27,7 +27,7 @@ def publish_features(store: LocalStore) -> dict[str, str]:
                 rows = np.arange(40) + 100 * k
                 features = rng.normal(size=(40, 6), loc=0.5 * k - 0.4).astype(np.float32)
                 write_features(folder, split, Features(rows, features, rng.normal(size=40).astype(np.float32)))
-            return {}
+            return {"parameters": 2 * 10**8}  # so many that training is long
 
         keys[f"features/{name}"] = publish(store, "features", {"of": name}, write).key
     return keys
@@ -38,7 +38,7 @@ def estimated(tmp_path: Path, order: tuple[str, ...]) -> np.ndarray:
     store = LocalStore(tmp_path / "store")
     config = tiny_config(ModelConfig(id="none"), tmp_path / "store")
     datasets, features, out = (tmp_path / name for name in ("datasets", "features", "".join(order)))
-    write_references(datasets, {name: "unread" for name in order})
+    publish_datasets(store, [toy_dataset(name) for name in order], datasets)
     write_references(features, publish_features(store))
     run(config.model_dump_json(), "-".join(order), datasets, [features], out)
     found = find(store, next(iter(json.loads(out.read_text()).values())))
