@@ -23,7 +23,7 @@ def test_the_rotation_diagonalises_the_mean_hessian() -> None:
 def test_another_lambda_is_as_if_started_with_it() -> None:
     rotated, _ = Blocks.rotated(*blocks())
     members = torch.tensor([[True, False], [True, True]])
-    columns = Columns.start(rotated, members, 1.0)
+    columns = Columns.start(rotated, members, torch.ones(2))
     columns.iterate()
     columns.set_lambda(torch.tensor([False, True]), torch.tensor([0.2]))
     w = columns.w[1].double()
@@ -37,7 +37,7 @@ def test_another_lambda_is_as_if_started_with_it() -> None:
 
 def test_no_step_passes_the_minimum_far_where_a_newton_step_would() -> None:
     rotated, _ = Blocks.rotated(*blocks(odds=20.0))
-    columns = Columns.start(rotated, torch.ones(1, 2, dtype=torch.bool), 1e-3)
+    columns = Columns.start(rotated, torch.ones(1, 2, dtype=torch.bool), torch.tensor([1e-3]))
     direction, before = columns.direction.clone(), (columns.gradient * columns.direction).sum()
     columns.iterate()
     behind = (columns.gradient * direction).sum()
