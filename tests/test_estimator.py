@@ -61,7 +61,7 @@ def test_a_subsets_path_ends_where_its_training_does(
         np.testing.assert_allclose(paths[:, k], np.array(LAMBDAS) / TIMES[subset].sum())
     forever = GroupEstimator(*tables, LAMBDAS, 1e9 * TIMES, seed=5).lambdas(MEMBERS)
     norms = np.concatenate([(table.features.astype(np.float64) ** 2).sum(1) for table in tables[0]])
-    np.testing.assert_allclose(forever, 1e-5 * norms.mean())  # float32 finds no minimum beyond
+    np.testing.assert_allclose(forever, 1e-4 * norms.mean())
 
 
 def test_estimates_are_those_of_one_solve_at_a_time(
