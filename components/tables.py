@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
-from scipy.special import logsumexp
+from scipy.special import expit, logsumexp
 
 from components.errors import UserError
 
@@ -100,6 +100,15 @@ def read_logits(folder: Path, split: str) -> Logits:
 def row_losses(logits: np.ndarray, label: np.ndarray) -> np.ndarray:
     """Cross-entropy of each row, nats, [N] from logits [N, C]."""
     return logsumexp(np.asarray(logits, np.float64), axis=1) - logits[np.arange(len(label)), label]
+
+
+def mean_pulls(tables: Sequence[Features]) -> np.ndarray:
+    """Each dataset's mean gradient of the loss at theta*, negated, float64 [n, dim]: where training pulls first."""
+    pulls = []
+    for table in tables:
+        wrong = expit(-table.margin.astype(np.float64))
+        pulls.append(wrong @ table.features.astype(np.float64) / len(table.row))
+    return np.stack(pulls)
 
 
 def mean_squared_norms(tables: Sequence[Features], names: Sequence[str]) -> np.ndarray:

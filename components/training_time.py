@@ -15,7 +15,7 @@ import numpy as np
 from scipy.special import expit
 
 from components.config import TrainingConfig
-from components.tables import Features
+from components.tables import Features, mean_pulls
 
 
 def training_times(
@@ -35,7 +35,12 @@ def training_times(
 
 def _batch_gradient(train: Sequence[Features], batch_size: int) -> float:
     """Mean squared norm of a batch's gradient at theta*, the datasets equally often in it."""
-    pulls = [expit(-table.margin.astype(np.float64))[:, None] * table.features for table in train]
-    mean = np.mean([pull.mean(axis=0) for pull in pulls], axis=0)
-    alone, common = np.mean([(pull**2).sum(axis=1).mean() for pull in pulls]), mean @ mean
+    mean = mean_pulls(train).mean(axis=0)
+    common, alone = mean @ mean, np.mean([_row_gradient(table) for table in train])
     return float(common + (alone - common) / batch_size)
+
+
+def _row_gradient(table: Features) -> float:
+    """Mean squared norm of a row's gradient."""
+    squares = np.square(table.features.astype(np.float64)).sum(axis=1)
+    return float((expit(-table.margin.astype(np.float64)) ** 2 * squares).mean())

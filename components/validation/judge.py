@@ -15,6 +15,7 @@ from components.artifacts import Artifact
 from components.group_estimator import estimated_from, group_estimator
 from components.inputs import START, Prepared, features_of, read_datasets, read_split
 from components.step import Step, read_references
+from components.tables import mean_pulls
 from components.trials import Trials, read_trials
 from components.validation.verdict import rank_of, verdict
 
@@ -121,7 +122,7 @@ def _cells(trials: Trials, estimated: np.ndarray, entropy: np.ndarray, train: An
             "surrogate": predicted,
             "shifted": predictors.shifted(np.where(members, predicted, 0.0), true, members),
             "constant": predictors.constant(true, members),
-            "features": predictors.by_similarity(predictors.mean_pulls(train), members),
+            "features": predictors.by_similarity(mean_pulls(train), members),
             "embeddings": predictors.by_similarity(embedding, members),
         },
     )

@@ -4,21 +4,7 @@ A similarity predicts that a dataset does better in the company of datasets like
 datasets of the subset, itself included. Only its order means anything, it is no loss.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
-from scipy.special import expit
-
-from components.tables import Features
-
-
-def mean_pulls(tables: Sequence[Features]) -> np.ndarray:
-    """Each dataset's mean gradient of the loss at theta*, negated, float64 [n, dim]: where training pulls first."""
-    pulls = []
-    for table in tables:
-        wrong = expit(-table.margin.astype(np.float64))
-        pulls.append(wrong @ table.features.astype(np.float64) / len(table.row))
-    return np.stack(pulls)
 
 
 def by_similarity(vectors: np.ndarray, members: np.ndarray) -> np.ndarray:

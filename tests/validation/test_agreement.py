@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import pearsonr, spearmanr
 
-from components.tables import Features
+from components.tables import Features, mean_pulls
 from components.validation.agreement import (
     Cells,
     advantage,
@@ -14,7 +14,7 @@ from components.validation.agreement import (
     reliability,
     with_interval,
 )
-from components.validation.predictors import by_similarity, constant, mean_pulls, shifted
+from components.validation.predictors import by_similarity, constant, shifted
 from tests.validation.planted import planted, random_subsets
 
 SIZES = {"subsets": 30, "n": 8, "size": 3, "seeds": 3}
