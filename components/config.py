@@ -133,7 +133,7 @@ class TrainingConfig(Section):
 class BoostingConfig(Section):
     """Boosters on top of a group's adapter."""
 
-    steps: int = Field(1, ge=0, le=5)
+    steps: int = Field(0, ge=0, le=5, description="0: none. Measured: docs/truth.md.")
     method: Literal["linear", "trained"] = "linear"
     shrinkage: Share = Field(0.5, description="eta in z_g <- z_g + eta (z_b - z*).")
 

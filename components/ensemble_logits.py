@@ -25,15 +25,16 @@ def group_logits(step: Step, references: Mapping[str, str], group: str, dataset:
     return logits
 
 
-def ensemble_logits(start: np.ndarray, groups: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """``F = z* + sum_k w_k (z_k - z*)``, [N, C].
+def ensemble_logits(start: np.ndarray, groups: np.ndarray, weights: np.ndarray, temperature: float) -> np.ndarray:
+    """``F = (z* + sum_k w_k (z_k - z*)) / T``, [N, C].
 
     Args:
         start: z* [N, C].
         groups: z_k [m, N, C].
         weights: w [m].
+        temperature: T.
     """
-    return np.asarray(start + np.tensordot(weights, groups - start[None], axes=1))
+    return np.asarray(start + np.tensordot(weights, groups - start[None], axes=1)) / temperature
 
 
 def has_logits(references: Mapping[str, str], model: str, dataset: str, split: str) -> bool:

@@ -132,6 +132,7 @@ def _training(records: Iterable[Mapping[str, Any]], facts: _Facts, made: Mapping
             "datasets": list(known["rows"]),
             "groups": known["groups"],
             "matrix": [row["weights"] for row in known["rows"].values()],
+            "temperatures": [row["temperature"] for row in known["rows"].values()],
         }
     return found
 

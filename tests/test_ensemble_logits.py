@@ -24,18 +24,18 @@ def test_ensemble_logits_are_the_weighted_increments(weights: np.ndarray) -> Non
         for c in range(3):
             for k in range(4):
                 expected[i, c] += weights[k] * (GROUPS[k, i, c] - START[i, c])
-    np.testing.assert_allclose(ensemble_logits(START, GROUPS, weights), expected, atol=1e-12)
+    np.testing.assert_allclose(ensemble_logits(START, GROUPS, weights, 1.0), expected, atol=1e-12)
 
 
 def test_the_start_cancels_where_weights_sum_to_one() -> None:
-    ours = ensemble_logits(START, GROUPS, SIMPLEX)
-    np.testing.assert_allclose(ours, ensemble_logits(START + 7.0, GROUPS, SIMPLEX), atol=1e-12)
+    ours = ensemble_logits(START, GROUPS, SIMPLEX, 1.0)
+    np.testing.assert_allclose(ours, ensemble_logits(START + 7.0, GROUPS, SIMPLEX, 1.0), atol=1e-12)
     np.testing.assert_allclose(ours, sum(w * z for w, z in zip(SIMPLEX, GROUPS, strict=True)), atol=1e-12)
 
 
 def test_no_weight_leaves_the_start_and_all_weight_one_group() -> None:
-    np.testing.assert_allclose(ensemble_logits(START, GROUPS, np.zeros(4)), START, atol=1e-12)
-    np.testing.assert_allclose(ensemble_logits(START, GROUPS, np.eye(4)[2]), GROUPS[2], atol=1e-12)
+    np.testing.assert_allclose(ensemble_logits(START, GROUPS, np.zeros(4), 1.0), START, atol=1e-12)
+    np.testing.assert_allclose(ensemble_logits(START, GROUPS, np.eye(4)[2], 4.0), GROUPS[2] / 4, atol=1e-12)
 
 
 def test_boosters_are_told_by_their_group() -> None:

@@ -53,7 +53,15 @@ def test_what_is_kept_is_found_again(to: Setting) -> None:
 
 def runs(metrics: list[float], flops: int) -> list[dict[str, object]]:
     return [
-        {"metric": one, "accuracy": one, "loss": 1 - one, "flops": flops, "by_dataset": [one, one]} for one in metrics
+        {
+            "metric": one,
+            "accuracy": one,
+            "loss": 1 - one,
+            "calibrated": 0.9 - one,
+            "flops": flops,
+            "by_dataset": [one] * 2,
+        }
+        for one in metrics
     ]
 
 

@@ -29,8 +29,8 @@ APART = {"value": 0.0123, "noise": 0.004, "clear": True}
 
 
 def method(metric: list[float], **more: Any) -> dict[str, Any]:
-    row = {"metric": metric, "accuracy": metric, "loss": [0.5, 0.7], "flops": 10.0, "by_dataset": [0.5]}
-    return {**row, "relative_flops": 1.25, **more}
+    row = {"metric": metric, "accuracy": metric, "loss": [0.5, 0.7], "calibrated": [0.4, 0.6]}
+    return {**row, "flops": 10.0, "by_dataset": [0.5], "relative_flops": 1.25, **more}
 
 
 def controls() -> dict[str, Any]:
@@ -53,7 +53,7 @@ def test_the_page_has_the_tables_that_were_measured_and_no_others(tmp_path: Path
     assert text.startswith(f"before\n{page.BEGIN}\n## Where a gain comes from\n") and text.endswith("after\n")
     assert "old" not in text and "Boosting" not in text
     assert "**2026-11-27**, 2 CPU cores, 10 minutes; torch 2." in text
-    row = "| ours | 62.00 ± 1.41 | 62.00 ± 1.41 | 0.6000 ± 0.1414 | 1.25 | +1.23 ± 0.40 |  |  |"
+    row = "| ours | 62.00 ± 1.41 | 62.00 ± 1.41 | 0.6000 ± 0.1414 | 0.5000 ± 0.1414 | 1.25 | +1.23 ± 0.40 |  |  |"
     assert row in text
     assert "Groups: sst2; wic." in text
 

@@ -80,6 +80,7 @@ def write_ensemble(folder: Path, model: ModelConfig) -> dict[str, Any]:
         ],
         "router": None,
         "weights": {"mood": [0.7, 0.3], "pair": [0.0, 1.0], "story": [1.0, 0.0]},
+        "temperatures": {"mood": 1.5, "pair": 1.0, "story": 1.0},
         "artifacts": {
             kind: {"key": f"{kind}/1", "digest": digest(kind)} for kind in ("affinity", "partition", "features")
         },

@@ -46,28 +46,28 @@ def controls(to: Setting, partitions: int, seeds: int) -> None:
 def methods(members: Members, groups: list[list[str]], seed: int, partitions: int) -> Iterator[Method]:
     """Every method for one seed; its members are trained as it is reached."""
     names, m = members.prepared.names, len(groups)
-    yield Method(RAW, [(members.from_raw(names, seed), names)], False, start=False)
+    yield Method(RAW, [(members.from_raw(names, seed), names)], "own", start=False)
     once = members.trained(names, seed)
-    yield Method(FROM_START, [(once, names)], False)
+    yield Method(FROM_START, [(once, names)], "own")
     chosen: Parts = [(members.trained(group, seed), group) for group in groups]
-    yield Method("chosen groups, own", chosen, False, features=True)
-    yield Method("chosen groups, weighted", chosen, True, features=True)
-    yield Method("chosen groups and theta*, weighted", [*chosen, (None, [])], True, features=True)
-    yield Method("chosen groups and multi-task, weighted", [*chosen, (once, [])], True, features=True)
+    yield Method("chosen groups, own", chosen, "own", features=True)
+    yield Method("chosen groups, weighted", chosen, "all", features=True)
+    yield Method("chosen groups and theta*, weighted", [*chosen, (None, [])], "all", features=True)
+    yield Method("chosen groups and multi-task, weighted", [*chosen, (once, [])], "all", features=True)
     both: Parts = [(once, names), *((adapter, []) for adapter, _ in chosen)]
-    yield Method("multi-task and chosen groups, weighted", both, True, features=True)
-    yield Method("multi-task and theta*, weighted", [(once, names), (None, [])], True)
-    yield Method(EACH, [(members.trained([name], seed), [name]) for name in names], False)
+    yield Method("multi-task and chosen groups, weighted", both, "all", features=True)
+    yield Method("multi-task and theta*, weighted", [(once, names), (None, [])], "all")
+    yield Method(EACH, [(members.trained([name], seed), [name]) for name in names], "own")
     again = members.trained(names, seed + 1000)
-    yield Method("two multi-task, weighted", [(once, names), (again, names)], True)
-    yield Method("two multi-task, averaged weights", [(members.averaged([once, again]), names)], False)
+    yield Method("two multi-task, weighted", [(once, names), (again, names)], "all")
+    yield Method("two multi-task, averaged weights", [(members.averaged([once, again]), names)], "own")
     for k, drawn in enumerate(random_partitions(groups, names, partitions, np.random.default_rng(seed))):
         parts: Parts = [(members.trained(group, seed), group) for group in drawn]
-        yield Method(f"{RANDOM} {k}, own", parts, False)
+        yield Method(f"{RANDOM} {k}, own", parts, "own")
         if k == 0:  # to weigh, every adapter answers every dataset: that costs more than to train it
-            yield Method(f"{RANDOM} {k}, weighted", parts, True)
+            yield Method(f"{RANDOM} {k}, weighted", parts, "all")
     shares: Parts = [(members.brief(names, seed + 100 * k, 1 / m), names) for k in range(m)]
-    yield Method(f"{m} adapters on everything, 1/{m} of the steps", shares, True)
+    yield Method(f"{m} adapters on everything, 1/{m} of the steps", shares, "all")
 
 
 def with_mean_of_random(results: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -15,7 +15,9 @@ from components.prepared import PreparedDataset
 from components.validation.partitions import difference
 
 Parts = list[tuple[Artifact | None, Sequence[str]]]
-"""Members of an ensemble: an adapter (None: theta* itself), and the datasets it is the own adapter of."""
+"""Members of an ensemble: an adapter (None: theta* itself), and the datasets it is the own adapter of; with none it is
+a common member."""
+Among = Literal["own", "common", "all"]
 
 
 @dataclass(frozen=True)
@@ -23,39 +25,60 @@ class Method:
     """One way to answer.
 
     Attributes:
-        weighted: whether each dataset's weights over all members are fitted on validation rows; otherwise only its own
-            member answers.
+        among: which members answer a dataset: its own alone; its own and the common ones, or all, with weights fitted
+            on validation rows.
         start: whether the warm start's FLOPs are part of its price.
         features: whether extraction's are.
     """
 
     name: str
     parts: Parts
-    weighted: bool
+    among: Among
     start: bool = True
     features: bool = False
 
+    @property
+    def weighted(self) -> bool:
+        """Whether several members answer."""
+        return self.among != "own"
+
+    def answering(self, name: str) -> tuple[Parts, int]:
+        """The members that answer a dataset, and which of them is its own."""
+        own = next(part for part in self.parts if name in part[1])
+        found = {
+            "own": [own],
+            "common": [part for part in self.parts if part is own or not part[1]],
+            "all": self.parts,
+        }[self.among]
+        return found, next(k for k, part in enumerate(found) if part is own)
+
 
 def measured(members: Members, method: Method, seed: int) -> dict[str, Any]:
-    """Test metric and loss, mean over datasets and by dataset, and FLOPs of one method with one seed.
+    """Test metric and losses, mean over datasets, and FLOPs of one method with one seed; the metric also by dataset.
 
-    The loss is a share of the dataset's label entropy, so that many labels weigh no more than few.
+    Losses are shares of the dataset's label entropy, so that many labels weigh no more than few. ``loss`` is that of
+    the answers as they are; ``calibrated`` is that of a sole member at a temperature fitted on validation rows too, as
+    weighted members' answers always are.
     """
     _look_up(members, method)
     scores, losses = [], []
     for dataset in members.prepared.datasets:
-        scored = score(*_answers(members, method, dataset, seed))
+        label, *sides = _answers(members, method, dataset, seed)
+        row, entropy = dataset.splits["test"].row, dataset.entropy()
+        scored = [score(row, logits, label) for logits in sides]
         metric: Metric = "macro_f1" if dataset.metric == "macro_f1" else "accuracy"
-        scores.append([value(scored, metric), value(scored, "accuracy")])
-        losses.append(value(scored, "cross_entropy") / dataset.entropy())
+        scores.append([value(scored[0], metric), value(scored[0], "accuracy")])
+        losses.append([value(one, "cross_entropy") / entropy for one in scored])
     trained = {part.digest: part.facts["flops"] for part, _ in method.parts if part is not None}
     spent = members.spent
     flops = sum(trained.values()) + method.start * spent["start"] + method.features * spent["features"]
     metric_mean, accuracy_mean = np.mean(scores, axis=0)
+    loss, calibrated = np.mean(losses, axis=0)
     return {
         "metric": float(metric_mean),
         "accuracy": float(accuracy_mean),
-        "loss": float(np.mean(losses)),
+        "loss": float(loss),
+        "calibrated": float(calibrated),
         "flops": int(flops),
         "by_dataset": [one[0] for one in scores],
     }
@@ -69,7 +92,7 @@ def table(results: dict[str, list[dict[str, Any]]], *against: str) -> dict[str, 
     """
     rows: dict[str, Any] = {}
     for name, found in results.items():
-        rows[name] = {key: [one[key] for one in found] for key in ("metric", "accuracy", "loss")}
+        rows[name] = {key: [one[key] for one in found] for key in ("metric", "accuracy", "loss", "calibrated")}
         rows[name]["flops"] = float(np.mean([one["flops"] for one in found]))
         rows[name]["by_dataset"] = np.mean([one["by_dataset"] for one in found], axis=0).tolist()
         for other in against:
@@ -77,7 +100,7 @@ def table(results: dict[str, list[dict[str, Any]]], *against: str) -> dict[str, 
             if name != other and len(base) == len(found) > 1:
                 rows[name][f"against {other}"] = {
                     key: vars(difference(np.array([a[key] - b[key] for a, b in zip(found, base, strict=True)])))
-                    for key in ("metric", "loss")
+                    for key in ("metric", "loss", "calibrated")
                 }
     unit = rows[against[0]]["flops"] if against[0] in rows else None
     for row in rows.values():
@@ -87,26 +110,24 @@ def table(results: dict[str, list[dict[str, Any]]], *against: str) -> dict[str, 
 
 def _look_up(members: Members, method: Method) -> None:
     """Bring all logits into the store, adapter by adapter, so that each is loaded once."""
-    for adapter, own in method.parts:
-        for name in members.prepared.names if method.weighted else own:
-            for split in ("validation", "test") if method.weighted else ("test",):
-                members.logits(adapter, name, split)
+    for part in method.parts:
+        for name in members.prepared.names:
+            if any(part is one for one in method.answering(name)[0]):
+                for split in ("validation", "test"):
+                    members.logits(part[0], name, split)
 
 
 def _answers(
     members: Members, method: Method, dataset: PreparedDataset, seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Row ids, the method's test logits on a dataset, and the labels."""
-    name, row = dataset.name, dataset.splits["test"].row
-    own = next(k for k, (_, datasets) in enumerate(method.parts) if name in datasets)
-    if not method.weighted:
-        return row, *members.logits(method.parts[own][0], name, "test")
+    """Labels of a dataset's test rows, the method's logits, and these at their temperature."""
+    name, (parts, own) = dataset.name, method.answering(dataset.name)
     found = {}
     for split in ("validation", "test"):
         start, label = members.logits(None, name, split)
-        stacked = np.stack([members.logits(adapter, name, split)[0] for adapter, _ in method.parts])
-        found[split] = start, stacked, label
+        found[split] = start, np.stack([members.logits(adapter, name, split)[0] for adapter, _ in parts]), label
     start, stacked, label = found["validation"]
-    weights = fit_weights(start, stacked - start, label, own, seed).weights
+    row = fit_weights(start, stacked - start, label, own, seed)
     start, stacked, label = found["test"]
-    return row, ensemble_logits(start, stacked, weights), label
+    calibrated = ensemble_logits(start, stacked, row.weights, row.temperature)
+    return label, calibrated if method.weighted else stacked[0], calibrated

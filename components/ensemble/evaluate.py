@@ -106,7 +106,7 @@ def _predictions(
         start = start_logits(step, references, name, "test")
         stacked = np.stack([group_logits(step, references, f"group-{k}", name, "test") for k in range(len(groups))])
         own = next(k for k, group in enumerate(groups) if name in group)
-        weights = np.array(weighed.facts["rows"][name]["weights"])
+        answered = weighed.facts["rows"][name]
         out["base"][name] = passed_logits(step, references, BASE, name, "test")
         out["start"][name] = start
         for method, model in (("multitask", "multitask"), ("per_dataset", f"only-{name}")):
@@ -117,7 +117,9 @@ def _predictions(
             if asked and has_logits(references, model, name, "test"):
                 out[method][name] = passed_logits(step, references, model, name, "test")
         out["group"][name] = Logits(start.row, stacked[own].astype(np.float32), start.label)
-        mixed = ensemble_logits(start.logits.astype(np.float64), stacked, weights)
+        mixed = ensemble_logits(
+            start.logits.astype(np.float64), stacked, np.array(answered["weights"]), answered["temperature"]
+        )
         out["ensemble"][name] = Logits(start.row, mixed.astype(np.float32), start.label)
     return {method: tables for method, tables in out.items() if tables}
 

@@ -70,14 +70,15 @@ def affinity_heatmap(summary: Summary) -> Figure:
 
 
 def weight_heatmap(summary: Summary) -> Figure:
-    """W, datasets ordered by group; the cell of a dataset's own group is framed."""
+    """W, datasets ordered by group, each with its temperature; the cell of a dataset's own group is framed."""
     weights, groups = summary["weights"], summary.get("groups") or []
     names = weights["datasets"]
     order, _ = _by_group(names, groups)
     matrix = np.array(weights["matrix"], dtype=float)[order]
     figure, axes = canvas(2.9 + 0.62 * matrix.shape[1], 1.1 + 0.26 * min(len(names), MOST_LABELS))
     _heatmap(axes, matrix, SEQUENTIAL, Normalize(0, 1), "{:.2f}")
-    _name_ticks(axes, [names[i] for i in order], weights["groups"])
+    rows = [f"{names[i]} (T {weights['temperatures'][i]:.3g})" for i in order]
+    _name_ticks(axes, rows, weights["groups"])
     for row, i in enumerate(order):
         for k, group in enumerate(groups):
             if names[i] in group:

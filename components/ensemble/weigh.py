@@ -1,4 +1,4 @@
-"""The step `weigh`: one row of weights for every dataset."""
+"""The step `weigh`: one row of weights and a temperature for every dataset."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ def run(
     boosters: list[Path],
     weights: Path,
 ) -> None:
-    """Fit W on the validation logits and pass it on as ``weights``."""
+    """Fit W and the temperatures on the validation logits and pass them on as ``weights``."""
     with Step("weigh", config, run_name) as step:
         names = list(read_references(datasets))
         references = read_references(features) | read_references(adapters) | read_references(boosters)
@@ -54,6 +54,7 @@ def _write(
         )
         rows[name] = {
             "weights": row.weights.tolist(),
+            "temperature": row.temperature,
             "strength": row.strength if np.isfinite(row.strength) else None,
             "loss_before": row.loss_before,
             "loss_after": row.loss_after,

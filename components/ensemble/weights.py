@@ -1,8 +1,14 @@
-"""The ensemble's weights: one row of W per dataset, fitted on its validation logits.
+"""The ensemble's weights: one row of W and a temperature per dataset, fitted on its validation logits.
 
-For one dataset, with ``z*`` the logits at theta* and ``D_k = z_k - z*`` what adapter k adds to them, the row is
+For one dataset, with ``z*`` the logits at theta* and ``D_k = z_k - z*`` what adapter k adds to them, weights w and a
+temperature T >= 1 are
 
-    argmin over the simplex of   mean cross-entropy of (z* + sum_k w_k D_k)  +  strength * (1 - w_own)
+    argmin over simplex and T of   mean cross-entropy of (z* + sum_k w_k D_k) / T  +  strength * (1 - w_own) / T
+
+Adapters that were fine-tuned on few rows are surer than they are right. Without T the weights would mend that, and
+prefer adapters that know less to adapters that know more: mixing several makes an answer less sure. With ``u = w / T``
+and one member more that answers every row with all labels alike, ``u`` and what is left to that member lie on a simplex
+of m + 1 corners, and the problem stays convex.
 
 The prior is linear on purpose. A quadratic pull towards the own group's adapter only ever shrinks the other weights,
 so every adapter would have to be run for every dataset. The linear one has a kink at the vertex of the simplex: from a
@@ -26,6 +32,7 @@ STRENGTHS = (float("inf"), 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0)
 FOLDS = 5
 GAP = 1e-8
 MAX_STEPS = 200
+HOTTEST = 100.0  # temperature at which answers are all but alike; which label is likeliest is still told
 DAMPING = 1e-7  # added to the Hessian: adapters that agree leave flat directions. It moves no fixed point.
 ROUNDING = 1e-14  # of the loss, relative: near the minimum a step gains less than the loss can show
 
@@ -34,20 +41,22 @@ ROUNDING = 1e-14  # of the loss, relative: near the minimum a step gains less th
 class WeightRow:
     """One dataset's weights.
 
-    ``weights [m]`` are non-negative and sum to one. ``strength`` is the prior's, in nats; infinite: own adapter only.
-    ``loss_before`` is the validation cross-entropy (nats a row) of the own adapter alone, ``loss_after`` that of the
-    weighted sum, every row scored by weights fitted without its fold. The strength was chosen by the latter, so it
-    flatters by what the best of ``len(STRENGTHS)`` gains by luck.
+    ``weights [m]`` are non-negative and sum to one; ``temperature`` is in 1 .. ``HOTTEST``. ``strength`` is the
+    prior's, in nats; infinite: own adapter only. ``loss_before`` is the validation cross-entropy (nats a row) of the
+    own adapter alone at temperature 1, ``loss_after`` that of the weighted sum at its temperature, every row scored by
+    what was fitted without its fold. The strength was chosen by the latter, so it flatters by what the best of
+    ``len(STRENGTHS)`` gains by luck.
     """
 
     weights: Array
+    temperature: float
     strength: float
     loss_before: float
     loss_after: float
 
 
 def fit_weights(start_logits: Array, increments: Array, label: NDArray[np.int64], own: int, seed: int) -> WeightRow:
-    """Fit one dataset's row of W, the prior's strength by 5-fold cross-validation.
+    """Fit one dataset's row of W and its temperature, the prior's strength by 5-fold cross-validation.
 
     Args:
         start_logits: ``z*``, ``[N, C]``.
@@ -56,24 +65,28 @@ def fit_weights(start_logits: Array, increments: Array, label: NDArray[np.int64]
         own: the group that the dataset belongs to.
         seed: of the folds.
 
-    With fewer rows than folds nothing can be learnt from them: the row is then the own adapter's.
+    With fewer rows than folds nothing can be learnt from them: the row is then the own adapter's, at temperature 1.
 
     Raises:
         ValueError: shapes that do not fit each other, a label out of range, or logits that are not finite.
     """
-    offset, slopes = _against_label(start_logits, increments, label)
-    rows, groups = len(label), slopes.shape[-1]
+    offset, slopes = _with_undecided(*_against_label(start_logits, increments, label))
+    rows, groups = len(label), len(increments)
     if not 0 <= own < groups:
         raise ValueError(f"own is {own}, but there are {groups} groups")
     vertex = np.eye(groups)[own]
-    before = float(_row_losses(offset, slopes, vertex).mean())
-    if groups == 1 or rows < FOLDS:
-        return WeightRow(vertex, float("inf"), before, before)
+    before = float(_row_losses(offset, slopes, np.append(vertex, 0.0)).mean())
+    if rows < FOLDS:
+        return WeightRow(vertex, 1.0, float("inf"), before, before)
+    strengths = STRENGTHS if groups > 1 else STRENGTHS[:1]
     fold = np.random.default_rng(seed).permutation(rows) % FOLDS
-    held_out = np.array([_held_out_losses(offset, slopes, own, fold == k) for k in range(FOLDS)]).sum(0) / rows
+    held_out = np.array([_held_out_losses(offset, slopes, own, strengths, fold == k) for k in range(FOLDS)]).sum(0)
     best = int(np.argmin(held_out))  # the first of equals: the strongest prior
-    weights = _path(offset, slopes, own, STRENGTHS[: best + 1])[-1]
-    return WeightRow(weights, STRENGTHS[best], before, float(held_out[best]))
+    shares = _path(offset, slopes, own, strengths[: best + 1])[-1][:-1]
+    decided = float(shares.sum())
+    weights = shares / decided if decided > 0 else vertex
+    temperature = 1 / max(decided, 1 / HOTTEST)
+    return WeightRow(weights, temperature, strengths[best], before, float(held_out[best] / rows))
 
 
 def solve_simplex(offset: Array, slopes: Array, prior: Array, start: Array) -> Array:
@@ -153,16 +166,26 @@ def _derivatives(offset: Array, slopes: Array, weights: Array) -> tuple[float, A
     return float(loss.mean()), expected.mean(0), spread.T @ spread / len(loss)
 
 
+def _with_undecided(offset: Array, slopes: Array) -> tuple[Array, Array]:
+    """One member more, the last: it answers with all labels alike."""
+    return offset, np.concatenate([slopes, -offset[:, :, None]], axis=2)
+
+
 def _path(offset: Array, slopes: Array, own: int, strengths: tuple[float, ...]) -> list[Array]:
-    """Weights for each strength, from the strongest prior down, each solve begun where the last one ended."""
-    vertex = np.eye(slopes.shape[-1])[own]
-    path = [vertex]
+    """Shares of the members for each strength, strongest prior first, each solve begun where the last one ended."""
+    members = slopes.shape[-1]
+    free = np.isin(np.arange(members), (own, members - 1))
+    alone = solve_simplex(offset, slopes[:, :, free], np.zeros(2), np.array([1.0, 0.0]))
+    path = [np.zeros(members)]
+    path[0][free] = alone
     for strength in strengths[1:]:
-        path.append(solve_simplex(offset, slopes, strength * (1 - vertex), path[-1]))
+        path.append(solve_simplex(offset, slopes, np.where(free, 0.0, strength), path[-1]))
     return path
 
 
-def _held_out_losses(offset: Array, slopes: Array, own: int, held_out: NDArray[np.bool_]) -> list[float]:
-    """Summed loss of the held-out rows for each strength, weights fitted on the others."""
-    path = _path(offset[~held_out], slopes[~held_out], own, STRENGTHS)
-    return [float(_row_losses(offset[held_out], slopes[held_out], weights).sum()) for weights in path]
+def _held_out_losses(
+    offset: Array, slopes: Array, own: int, strengths: tuple[float, ...], held_out: NDArray[np.bool_]
+) -> list[float]:
+    """Summed loss of the held-out rows for each strength, shares fitted on the others."""
+    path = _path(offset[~held_out], slopes[~held_out], own, strengths)
+    return [float(_row_losses(offset[held_out], slopes[held_out], shares).sum()) for shares in path]

@@ -12,7 +12,7 @@ from components.base_model import model_files
 from components.git_sha import git_sha
 from components.inputs import START, Prepared
 from components.label_tokens import known_label_tokens
-from components.serving.description import FILE, PEFT_FILES, SCHEMA
+from components.serving.description import FILE, PEFT_FILES, SCHEMA, weights_told
 from components.step import Step
 
 
@@ -40,7 +40,7 @@ def write_ensemble(
         "datasets": {name: _dataset(step, prepared, name) for name in prepared.names},
         "start": _copy(step.load(references, START), folder, START),
         "groups": [_group(step, references, f"group-{k}", members, runs, folder) for k, members in enumerate(groups)],
-        "weights": {name: row["weights"] for name, row in weighed.facts["rows"].items()},
+        **weights_told(weighed.facts["rows"]),
         "merged": _merged(step, references, prepared, folder),
         "router": _router(step, references, folder),
         "artifacts": {

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 FILE = "ensemble.json"
 # Raised when the folder's layout changes, what its numbers mean, or what a version's own code (pyfunc_model.py) calls
 # here: another one is then refused.
-SCHEMA = 1
+SCHEMA = 2
 PEFT_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 # Rows of W sum to one only up to rounding; a remainder this small is not worth a forward pass of the start.
@@ -76,12 +76,20 @@ def adapter_folders(description: Mapping[str, Any]) -> dict[str, str]:
     return folders | {merged_name(name): one["folder"] for name, one in description.get("merged", {}).items()}
 
 
+def weights_told(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What the step `weigh` found, as ``ensemble.json`` says it: weights [m] and temperature of each dataset."""
+    return {
+        "weights": {name: row["weights"] for name, row in rows.items()},
+        "temperatures": {name: row["temperature"] for name, row in rows.items()},
+    }
+
+
 def coefficients(description: Mapping[str, Any], dataset: str) -> dict[str, float]:
     """What each adapter's logits are multiplied with for ``dataset``; adapters that don't count are left out.
 
     With W the dataset's row of weights and ``z_g = z_k + sum_b eta_b (z_b - z*)`` a group with its boosters,
     ``F = z* + sum_k W_k (z_g - z*)`` is linear in the adapters' logits. The coefficients sum to one, and the start's
-    vanishes where W does sum to one and no booster counts.
+    vanishes where W does sum to one and no booster counts. The sum is then divided by the dataset's temperature.
     """
     amounts: dict[str, float] = {}
     for weight, group in zip(description["weights"][dataset], description["groups"], strict=True):

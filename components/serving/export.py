@@ -106,6 +106,7 @@ def _write_adapter(folder: Path, target: Path, description: Mapping[str, Any], d
         settings=description["datasets"][dataset],
         base=description["base"],
         parts=parts,
+        temperature=description["temperatures"][dataset],
         trained_on=group["datasets"],
         merged=description.get("merged", {}).get(dataset),
         results=description.get("results", {}).get(dataset, {}),

@@ -119,7 +119,11 @@ class EnsemblePredictor:
         totals = [np.zeros((_rows(request), len(self.labels(request.dataset)))) for request in requests]
         for (number, row, coefficient), found in zip(shares, logits, strict=True):
             totals[number][row] += coefficient * found
-        return [softmax(total, axis=1).astype(np.float32) for total in totals]
+        temperatures = self.description["temperatures"]
+        return [
+            softmax(total / temperatures[request.dataset], axis=1).astype(np.float32)
+            for request, total in zip(requests, totals, strict=True)
+        ]
 
     def route(self, fields: Mapping[str, Sequence[str]]) -> list[str]:
         """The dataset that each of N rows seems to belong to, of those whose template's fields are all given.

@@ -18,7 +18,7 @@ from components.inputs import START, Prepared, outputs_digest, read_datasets, we
 from components.label_logits import obtain_logits
 from components.prepared import PreparedDataset, SplitName
 from components.sampling import sample_rows
-from components.serving.description import coefficients, merged_name
+from components.serving.description import coefficients, merged_name, weights_told
 from components.step import Step, read_references
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def _described(step: Step, references: Mapping[str, str]) -> dict[str, Any]:
         }
         for name in weighed["groups"]
     ]
-    return {"groups": groups, "weights": {name: row["weights"] for name, row in weighed["rows"].items()}}
+    return {"groups": groups, **weights_told(weighed["rows"])}
 
 
 def _merge(step: Step, references: Mapping[str, str], dataset: str, parts: Mapping[str, float]) -> Artifact:
@@ -133,13 +133,15 @@ def _compared(
     name = dataset.name
     groups = [group_logits(step, references, group["name"], name, split) for group in ensemble["groups"]]
     start = start_logits(step, references, name, split).logits.astype(np.float64)
-    exact = ensemble_logits(start, np.stack(groups), np.array(ensemble["weights"][name]))
+    temperature = ensemble["temperatures"][name]
+    exact = ensemble_logits(start, np.stack(groups), np.array(ensemble["weights"][name]), temperature)
+    answered = table.logits / temperature
 
     def write(folder: Path) -> dict[str, Any]:
         right = {
-            mode: float((z.argmax(1) == table.label).mean()) for mode, z in (("exact", exact), ("merged", table.logits))
+            mode: float((z.argmax(1) == table.label).mean()) for mode, z in (("exact", exact), ("merged", answered))
         }
-        facts = {"rows": len(table.row), **disagreement(exact, table.logits), **right}
+        facts = {"rows": len(table.row), **disagreement(exact, answered), **right}
         (folder / "disagreement.json").write_text(json.dumps(facts, indent=1))
         return facts
 

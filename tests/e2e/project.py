@@ -41,6 +41,7 @@ def settings() -> dict[str, Any]:
         "gradients": {"dim": 32, "samples_per_dataset": 24},
         "partition": {"groups": 2, "bootstrap": 20},
         "training": {"epochs": 2, "learning_rate": 0.01},
+        "boosting": {"steps": 1},
         "ensemble": {"bootstrap": 50},
         "registry": {"margin": 1.0, "floor": 1.0},
     }

@@ -144,7 +144,8 @@ def _weights(rng: np.random.Generator) -> dict[str, Any]:
         share = rng.dirichlet(np.full(len(GROUPS), 0.6)) * (0 if k % 3 == 0 else 0.5)
         share[own(name)] += 1 - share.sum()
         rows.append(np.where(share < 0.02, 0, share).tolist())
-    return {"datasets": NAMES, "groups": GROUP_NAMES, "matrix": rows}
+    temperatures = [1.0 + 0.2 * (k % 4) for k in range(len(NAMES))]
+    return {"datasets": NAMES, "groups": GROUP_NAMES, "matrix": rows, "temperatures": temperatures}
 
 
 def _interval(value: float, half: float) -> dict[str, float]:

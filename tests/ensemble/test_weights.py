@@ -64,7 +64,9 @@ def test_identical_adapters_and_adapters_that_add_nothing_are_no_obstacle():
     assert fit_weights(start, same, label, 2, 0).weights[2] == 1  # no gain by cross-validation: the strongest prior
     nothing = fit_weights(start, np.zeros_like(same), label, 3, 0)
     np.testing.assert_array_equal(nothing.weights, [0, 0, 0, 1])
-    assert nothing.loss_after == pytest.approx(nothing.loss_before, abs=1e-12)
+    start_alone = fit_weights(start, np.zeros_like(same)[:1], label, 0, 0)
+    assert nothing.temperature == start_alone.temperature
+    assert nothing.loss_after == pytest.approx(start_alone.loss_after, abs=1e-12)
 
 
 def test_nearly_identical_adapters_reach_the_gap():
@@ -92,8 +94,23 @@ def test_many_classes_and_groups():
     assert objective(start, increments, label, 0, 0, w) <= cvxpy_optimum(start, increments, label, 0, 0) + 1e-5
 
 
-def test_cross_validated_losses_are_those_of_a_plain_loop():
-    start, increments, label = problem(2)
+def cvxpy_shares(start, increments, label, own, strength) -> np.ndarray:
+    """Weights divided by the temperature: non-negative, and at most one in all."""
+    u = cvxpy.Variable(len(increments), nonneg=True)
+    logits = cvxpy.sum(u) * start + sum(u[k] * increments[k] for k in range(len(increments)))
+    right = np.eye(start.shape[1])[label]
+    loss = (cvxpy.sum(cvxpy.log_sum_exp(logits, axis=1)) - cvxpy.sum(cvxpy.multiply(right, logits))) / len(label)
+    others = cvxpy.sum(u) - u[own]
+    limits = [cvxpy.sum(u) <= 1, *([others == 0] if np.isinf(strength) else [])]
+    cvxpy.Problem(cvxpy.Minimize(loss + (0 if np.isinf(strength) else strength) * others), limits).solve(
+        solver=cvxpy.CLARABEL
+    )
+    return np.clip(u.value, 0, None)
+
+
+def test_cross_validated_weights_and_temperature_are_those_of_a_plain_loop():
+    start, increments, label = problem(2, scale=3.0)
+    label = np.where(np.arange(80) % 3 == 0, (label + 1) % 4, label)  # which the logits are surer of than is right
     row = fit_weights(start, increments, label, 4, seed=7)
     assert row.loss_before == pytest.approx(objective(start, increments, label, 4, 0, np.eye(5)[4]), abs=1e-12)
     fold = np.random.default_rng(7).permutation(80) % 5
@@ -102,14 +119,28 @@ def test_cross_validated_losses_are_those_of_a_plain_loop():
         total = 0.0
         for k in range(5):
             keep, held = fold != k, fold == k
-            w = np.eye(5)[4]
-            if np.isfinite(strength):
-                offset, slopes = module._against_label(start[keep], increments[:, keep], label[keep])
-                w = solve_simplex(offset, slopes, strength * (1 - w), np.full(5, 0.2))
-            total += held.sum() * objective(start[held], increments[:, held], label[held], 4, 0, w)
+            u = cvxpy_shares(start[keep], increments[:, keep], label[keep], 4, strength)
+            cold = (u.sum() - 1) * start[held]  # sum(u) z* + sum u_k D_k, as the objective takes it
+            total += held.sum() * objective(start[held] + cold, increments[:, held], label[held], 0, 0, u)
         by_strength.append(total / 80)
-    assert row.loss_after == pytest.approx(min(by_strength), abs=1e-5)
+    assert row.loss_after == pytest.approx(min(by_strength), abs=1e-4)
     assert row.strength == STRENGTHS[int(np.argmin(by_strength))]
+    shares = cvxpy_shares(start, increments, label, 4, row.strength)
+    assert row.temperature == pytest.approx(1 / shares.sum(), rel=1e-2) and row.temperature > 1.2
+    np.testing.assert_allclose(row.weights, shares / shares.sum(), atol=1e-2)
+
+
+def test_the_temperature_undoes_overconfidence_and_never_sharpens():
+    rng = np.random.default_rng(1)
+    sound = rng.normal(size=(20_000, 3))
+    label = (rng.gumbel(size=sound.shape) + sound).argmax(axis=1)  # drawn with the probabilities that the logits say
+    start = np.zeros_like(sound)
+    for factor, temperature in ((2.5, 2.5), (1.0, 1.0), (0.5, 1.0)):
+        row = fit_weights(start, factor * sound[None], label, 0, 0)
+        assert row.temperature == pytest.approx(temperature, rel=0.03)
+    blind = fit_weights(start, rng.normal(size=(1, *sound.shape)) * 5, label, 0, 0)
+    assert blind.temperature > 30, "answers that know nothing are all but alike"
+    np.testing.assert_array_equal(blind.weights, [1])
 
 
 def test_a_better_neighbour_takes_the_weight_and_noise_does_not():
@@ -128,9 +159,10 @@ def test_one_group_and_too_few_rows_give_the_own_adapter():
     start, increments, label = problem(0)
     row = fit_weights(start, increments[:1], label, 0, 0)
     np.testing.assert_array_equal(row.weights, [1])
-    assert row.strength == float("inf") and row.loss_before == row.loss_after
+    assert row.strength == float("inf") and row.temperature >= 1
     few = fit_weights(start[:4], increments[:, :4], label[:4], 2, 0)
     np.testing.assert_array_equal(few.weights, [0, 0, 1, 0, 0])
+    assert few.temperature == 1 and few.loss_after == few.loss_before
 
 
 def test_wrong_inputs_are_refused():

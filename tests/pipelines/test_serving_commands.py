@@ -167,7 +167,7 @@ def plain_probabilities(loaded: Any, model: ModelConfig, dataset: str, fields: d
     tokens = [tokenizer.encode(word, add_special_tokens=False)[0] for word in {"mood": ["bad", "good"]}[dataset]]
     ids = tokenizer(TEMPLATES[dataset].format(**fields), return_tensors="pt").input_ids
     with torch.inference_mode():
-        return softmax(loaded(input_ids=ids).logits[0, -1, tokens].double().numpy())
+        return softmax(loaded(input_ids=ids).logits[0, -1, tokens].double().numpy() / 1.5)  # the card's temperature
 
 
 def test_what_is_exported_answers_the_same_without_us(registry: Path, model: ModelConfig, tmp_path: Path) -> None:
@@ -176,6 +176,7 @@ def test_what_is_exported_answers_the_same_without_us(registry: Path, model: Mod
     folder = tmp_path / "out" / "desk" / "1"
     assert f"wrote {folder}" in done.stdout
     base = AutoModelForCausalLM.from_pretrained(model.id, dtype=torch.float32)
+    assert "divide them by the temperature 1.5 before" in (folder / "datasets" / "mood" / "README.md").read_text()
     adapted = PeftModel.from_pretrained(base, str(folder / "datasets" / "mood")).eval()
     whole = AutoModelForCausalLM.from_pretrained(folder / "merged" / "mood", dtype=torch.float32).eval()
     ours = expected(registry, model, "merged")

@@ -47,9 +47,10 @@ def plain_answer(base: AutoModelForCausalLM, folder: Path, model: ModelConfig, d
     """Probabilities [C] by nothing of ours."""
     tokenizer = AutoTokenizer.from_pretrained(model.id)
     prompt = tokenizer(TEMPLATES[dataset].format(**FIELDS[dataset]), return_tensors="pt")
-    tokens = json.loads((folder / "ensemble.json").read_text())["datasets"][dataset]["label_token_ids"]
+    described = json.loads((folder / "ensemble.json").read_text())
+    tokens, temperature = described["datasets"][dataset]["label_token_ids"], described["temperatures"][dataset]
     with torch.inference_mode():
-        return softmax(base(**prompt).logits[0, -1, tokens].double().numpy())
+        return softmax(base(**prompt).logits[0, -1, tokens].double().numpy() / temperature)
 
 
 @pytest.mark.parametrize("dataset", ["mood", "pair"])

@@ -24,6 +24,7 @@ from tests.tiny_training import LORA, publish_datasets, tiny_config, toy_dataset
 
 DATASETS = [toy_dataset("mood"), toy_dataset("tone", seed=1), toy_dataset("tune", seed=2, template="Song: {text}\n")]
 WEIGHTS = {"mood": [0.6, 0.4], "tone": [0.0, 1.0], "tune": [1.0, 0.0]}
+TEMPERATURES = {"mood": 1.5, "tone": 1.0, "tune": 2.0}
 SHRINKAGE = 0.5  # boosting's default
 
 
@@ -60,7 +61,7 @@ class Ran:
         with Step("earlier", self.text, "run") as step:
             for dataset in DATASETS:
                 logits_of(step, self.adapters, dataset)
-            rows = {name: {"weights": row} for name, row in WEIGHTS.items()}
+            rows = {name: {"weights": row, "temperature": TEMPERATURES[name]} for name, row in WEIGHTS.items()}
             step.obtain("weights", "weights", {}, lambda _: {"groups": ["group-0", "group-1"], "rows": rows})
             for label, artifact in self.adapters.items():
                 step.adopt(label, artifact)
@@ -92,7 +93,7 @@ def test_only_datasets_of_several_adapters_are_merged(ran: Ran) -> None:
 
 
 def by_formula(ran: Ran, name: str, split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Exact and merged logits, the former written out, and the labels."""
+    """Exact and merged logits at the dataset's temperature, the former written out, and the labels."""
     tables = {
         part: read_logits(ran.load(f"logits/{part}/{name}/{split}").folder, "logits")
         for part in (START, "group-0", "group-1", "group-0-0", f"merged-{name}")
@@ -101,7 +102,7 @@ def by_formula(ran: Ran, name: str, split: str) -> tuple[np.ndarray, np.ndarray,
     boosted = z["group-0"] + SHRINKAGE * (z["group-0-0"] - z[START])
     first, second = WEIGHTS[name]
     exact = z[START] + first * (boosted - z[START]) + second * (z["group-1"] - z[START])
-    return exact, z[f"merged-{name}"], tables[START].label
+    return exact / TEMPERATURES[name], z[f"merged-{name}"] / TEMPERATURES[name], tables[START].label
 
 
 @pytest.mark.parametrize("name", ["mood", "tune"])
