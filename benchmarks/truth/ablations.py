@@ -1,7 +1,7 @@
 """What each choice gains for the estimates and costs: length of the warm start, rate, lambda, dimension, rows.
 
-Each setting is a small study of its own under one root; those that leave theta* and training alone share its
-fine-tunes.
+Settings that leave theta* and training alone are judged by the default's fine-tunes; each of the others is a study of
+its own.
 """
 
 from typing import Any
@@ -31,12 +31,16 @@ CHANGES: dict[str, dict[str, Any]] = {
 
 
 def ablations(to: Setting, only: list[str], subsets: int, seeds: int) -> None:
-    """Run the settings named in ``only`` (empty: all), and keep a row of each."""
-    base = to.config(validation={"subsets": subsets, "pairs": 0, "partitions": 0, "seeds": seeds})
+    """Run the default, then the settings named in ``only`` (empty: all), and keep a row of each."""
+    validation = {"subsets": subsets, "pairs": 0, "partitions": 0, "seeds": seeds, "distances": [0.002]}
+    base, truth = to.config(validation=validation), dict[str, str]()
     for name, change in CHANGES.items():
-        if not only or name in only:
+        if not truth or not only or name in only:
             note(name)
-            to.add("ablations", name, row(measured(to, merged(base, change))))
+            shared = truth if set(change) <= {"surrogate", "gradients"} else None
+            found, keys = measured(to, merged(base, change), shared or None)
+            truth = truth or keys
+            to.add("ablations", name, row(found))
 
 
 def row(found: dict[str, Any]) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def second_model(to: Setting, steps: int, **validation: int) -> None:
     if not (made / "config.json").is_file():
         make(to.data, to.model, made, steps)
     other = replace(to, model=made, root=to.root / "gpt2")
-    found = measured(other, other.config(validation=validation))
+    found, _ = measured(other, other.config(validation=validation))
     to.keep("second_model", {**found, "pretraining_steps": steps})
 
 

@@ -19,6 +19,7 @@ from components.object_store import open_store
 from components.partition import run as partition
 from components.registry import close_run, open_run
 from components.selection import confirm, select
+from components.step import write_references
 from components.summary import assemble
 from components.surrogate import estimate
 from components.validation import judge, sample
@@ -32,9 +33,11 @@ class Steps:
     Args:
         config: as a dictionary.
         root: of store and MLflow.
+        truth: the store's keys of an earlier run whose fine-tunes the estimates are judged by; without, its own.
     """
 
-    def __init__(self, config: dict[str, Any], root: Path) -> None:
+    def __init__(self, config: dict[str, Any], root: Path, truth: dict[str, str] | None = None) -> None:
+        self.truth = truth
         self.config = resolved(RunConfig.model_validate(config), root)
         self.store = open_store(self.config.storage, root / "store")
         self.run = pack(self.config), f"{self.config.name}-{time.time_ns()}"
@@ -71,7 +74,12 @@ class Steps:
 
     def _judge(self, context: str) -> None:
         planned = self.at("estimates"), self.at("groups")
-        trials = self._tuned(sample.run(*self.run, self.at("datasets"), *planned, self.at("sample")))
+        if self.truth is None:
+            trials = self._tuned(sample.run(*self.run, self.at("datasets"), *planned, self.at("sample")))
+        else:
+            trials = [self.at("trials")]
+            write_references(self.at("sample"), {"sample": self.truth["sample"]})
+            write_references(trials[0], {label: key for label, key in self.truth.items() if label.startswith("trial/")})
         before = self.at("datasets"), self.at("start"), self.features
         after = self.at("estimates"), self.at("sample"), self.at("linear")
         judge.run(*self.run, context, *before, *after, trials, self.at("judgement"), self.at("report.html"))
@@ -88,10 +96,12 @@ class Steps:
         return paths
 
 
-def run_until(config: dict[str, Any], root: Path, last: Until) -> tuple[dict[str, Any], float]:
-    """Run the steps to the end of ``last``; the summary, and the wall clock in seconds."""
+def run_until(
+    config: dict[str, Any], root: Path, last: Until, truth: dict[str, str] | None = None
+) -> tuple[dict[str, Any], float]:
+    """Run the steps (see :class:`Steps`) to the end of ``last``; the summary, and the wall clock in seconds."""
     started = time.monotonic()
-    steps = Steps(config, root.resolve())
+    steps = Steps(config, root.resolve(), truth)
     summary = steps.until(last)
     shutil.rmtree(steps.folder)
     return summary, time.monotonic() - started

@@ -14,13 +14,19 @@ def study(to: Setting, table: str, **validation: int) -> None:
         table: name of the JSON file.
         validation: settings of that section.
     """
-    to.keep(table, measured(to, to.config(validation=validation)))
+    to.keep(table, measured(to, to.config(validation=validation))[0])
 
 
-def measured(to: Setting, config: dict[str, Any]) -> dict[str, Any]:
-    """What `loraloom validate` finds with a config, and what has to stand beside it."""
-    summary, seconds = run_until(config, to.root, "judge")
+def measured(
+    to: Setting, config: dict[str, Any], truth: dict[str, str] | None = None
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """What `loraloom validate` finds with a config, with what has to stand beside it; and the store's keys of it all.
+
+    Args:
+        truth: keys of an earlier one, whose fine-tunes count instead of own ones.
+    """
+    summary, seconds = run_until(config, to.root, "judge", truth)
     found = summary["validation"]
     for sentence in found["verdict"]:
         note(sentence)
-    return {**setting.about(config, summary, seconds), **found}
+    return {**setting.about(config, summary, seconds), **found}, setting.keys_of(summary)
