@@ -7,9 +7,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
+from components.adapter_files import WEIGHTS
 from components.language_model import Base
-
-WEIGHTS = "adapter_model.safetensors"
 
 
 def relative_distance(adapter: Path, start: Path, base: Base) -> float:

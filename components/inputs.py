@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from components.adapter_files import WEIGHTS
 from components.artifacts import Artifact, digest_of, file_digest
 from components.base_model import model_inputs
 from components.prepared import PreparedDataset, read_prepared
@@ -57,4 +58,4 @@ def outputs_digest(step: Step, adapter: str | None) -> str:
 
 def weights_digest(adapter: Artifact) -> str:
     """sha256 of an adapter's weights alone: its curve does not change what it answers."""
-    return file_digest(adapter.folder / "adapter_model.safetensors")
+    return file_digest(adapter.folder / WEIGHTS)

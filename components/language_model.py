@@ -17,6 +17,7 @@ from torch.nn.functional import linear
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from components.adapter_files import SETTINGS
 from components.base_model import model_digest, model_folder
 from components.config import LoraConfig, ModelConfig
 from components.errors import UserError
@@ -153,7 +154,7 @@ def save_adapter(model: PeftModel, folder: Path, base: Base) -> None:
     model.save_pretrained(str(folder), selected_adapters=["default"])
     # PEFT's model card names library versions and dates; its config lists a set in no order and the loaded folder.
     (folder / "README.md").unlink(missing_ok=True)
-    path = folder / "adapter_config.json"
+    path = folder / SETTINGS
     settings = json.loads(path.read_text())
     if isinstance(settings["target_modules"], list):
         settings["target_modules"] = sorted(settings["target_modules"])

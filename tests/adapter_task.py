@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
+from components.adapter_files import WEIGHTS
 from components.adapters.fit_adapter import fit_adapter
 from components.adapters.launch import train_in_processes
 from components.adapters.task import Task, collect
@@ -13,7 +14,6 @@ from components.adapters.train import inputs_of
 from components.artifacts import digest_of, publish
 from components.cluster_config import StepResources
 from components.config import ModelConfig, TrackingConfig, TrainingConfig
-from components.distance import WEIGHTS
 from components.inputs import read_datasets
 from components.language_model import attach_adapter, load_base, save_adapter
 from components.object_store import LocalStore

@@ -16,6 +16,7 @@ from peft import PeftModel
 
 from benchmarks.measure import Bound, Row, alternate
 from benchmarks.setting import MODEL, base_model
+from components.adapter_files import WEIGHTS
 from components.config import LoraConfig, ModelConfig
 from components.examples import Examples
 from components.language_model import Base, attach_adapter, example_logits, load_adapters, load_base, save_adapter
@@ -152,7 +153,7 @@ def _memory(folders: dict[str, Path]) -> list[Row]:
 
 
 def _weights(folders: dict[str, Path]) -> list[tuple[str, Path]]:
-    return [(name, folder / "adapter_model.safetensors") for name, folder in folders.items()]
+    return [(name, folder / WEIGHTS) for name, folder in folders.items()]
 
 
 def _row(

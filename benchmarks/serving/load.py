@@ -28,6 +28,7 @@ from safetensors.torch import load_file, save_file
 from benchmarks.measure import Row
 from benchmarks.setting import MODEL
 from components import tracking
+from components.adapter_files import WEIGHTS
 from components.config import ModelConfig
 from components.registry import register
 from components.serving.predict import EnsemblePredictor
@@ -184,7 +185,7 @@ def _registered(folder: Path) -> tuple[tracking.MlflowClient, Expected]:
 
 def _soften(folder: Path) -> None:
     """Make the random adapters small enough for the base to be more than noise: else all probabilities are 0 or 1."""
-    for path in folder.glob("adapters/*/adapter_model.safetensors"):
+    for path in folder.glob(f"adapters/*/{WEIGHTS}"):
         tensors = {name: one * 0.1 if ".lora_B." in name else one for name, one in load_file(path).items()}
         save_file(tensors, path, metadata={"format": "pt"})
 

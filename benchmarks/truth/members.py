@@ -11,6 +11,7 @@ import numpy as np
 from safetensors.torch import load_file, save_file
 
 from benchmarks.truth import setting
+from components.adapter_files import SETTINGS, WEIGHTS
 from components.adapters.train import obtain_adapter
 from components.artifacts import Artifact, digest_of, load
 from components.base_model import model_inputs
@@ -23,8 +24,6 @@ from components.on_demand import OnDemand
 from components.prepared import SplitName
 from components.step import Step
 from components.training import Material, Recipe, fit
-
-WEIGHTS, SETTINGS = "adapter_model.safetensors", "adapter_config.json"
 
 
 class Members:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from safetensors import safe_open
 
+from components.adapter_files import WEIGHTS
 from components.artifacts import Artifact, key_of
 from components.gradients.known_rows import Taken, known_rows, write_row_by_row
 from components.gradients.row_progress import RowProgress
@@ -121,7 +122,7 @@ def _features(
 
 def _size(theta: Artifact) -> int:
     """Weights of the adapter; told by the file's header, where nothing has to be loaded otherwise."""
-    with safe_open(theta.folder / "adapter_model.safetensors", "np") as file:
+    with safe_open(theta.folder / WEIGHTS, "np") as file:
         return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 - no mapping
 
 

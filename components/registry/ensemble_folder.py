@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from components import __version__
+from components.adapter_files import PEFT_FILES
 from components.artifacts import Artifact
 from components.base_model import model_files
 from components.git_sha import git_sha
 from components.inputs import START, Prepared
 from components.label_tokens import known_label_tokens
-from components.serving.description import FILE, PEFT_FILES, SCHEMA, weights_told
+from components.serving.description import FILE, SCHEMA, weights_told
 from components.step import Step
 
 

@@ -17,7 +17,6 @@ FILE = "ensemble.json"
 # Raised when the folder's layout changes, what its numbers mean, or what a version's own code (pyfunc_model.py) calls
 # here: another one is then refused.
 SCHEMA = 2
-PEFT_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 # Rows of W sum to one only up to rounding; a remainder this small is not worth a forward pass of the start.
 NEGLIGIBLE = 1e-6

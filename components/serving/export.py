@@ -12,9 +12,9 @@ from typing import Any
 
 import jinja2
 
+from components.adapter_files import PEFT_FILES, SETTINGS
 from components.errors import UserError
 from components.serving.description import (
-    PEFT_FILES,
     adapter_folders,
     base_config,
     coefficients,
@@ -50,7 +50,7 @@ def export(folder: Path, target: Path, version: str) -> dict[str, Path]:
     for name in description["datasets"]:
         adapters[name] = target / "datasets" / name
         _write_adapter(folder, adapters[name], description, name, version)
-    ranks = [json.loads((path / PEFT_FILES[0]).read_text())["r"] for path in adapters.values()]
+    ranks = [json.loads((path / SETTINGS).read_text())["r"] for path in adapters.values()]
     rank = next((one for one in VLLM_RANKS if one >= max(ranks)), VLLM_RANKS[-1])
     text = TEMPLATES.get_template("export.md.j2").render(
         name=description["name"], version=version, base=description["base"], datasets=sorted(adapters), rank=rank

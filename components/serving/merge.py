@@ -14,7 +14,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-WEIGHTS, SETTINGS = "adapter_model.safetensors", "adapter_config.json"
+from components.adapter_files import SETTINGS, WEIGHTS
+
 A, B = ".lora_A.weight", ".lora_B.weight"
 
 
