@@ -151,6 +151,9 @@ class RegistryConfig(Section):
     promote: Literal["if_better", "manual"] = "if_better"
     margin: float = Field(0.005, ge=0, description="How much worse the paired lower bound may be, as a share.")
     floor: float = Field(0.03, ge=0, description="No dataset may lose more than this, as a share.")
+    seed_noise: float = Field(
+        0.0, ge=0, lt=1, description="Standard deviation of the average metric between seeds, as a share: see validate."
+    )
     bundle_base: bool = Field(False, description="Put the base model's files into every registered version.")
 
 

@@ -6,17 +6,23 @@ The gate reads one paired comparison, on the datasets both sides know and on the
 2. not by luck: the lower end of its paired bootstrap interval (95 %) is above minus ``margin``;
 3. nobody pays for it: no dataset loses more than ``floor``.
 
+Rows are not the only luck: the same ensemble trained with other seeds answers otherwise. Where ``seed_noise`` is known
+(`loraloom validate` measures it), the interval is widened by it.
+
 Asking for a lower end above zero instead would refuse most honest small improvements on test sets of a few hundred
 rows; the margin says how much risk of a small loss that is worth.
 
 What is compared are exact answers. Where merged adapters answer instead, the verdict says what that costs.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict
 
 from components.config import RegistryConfig
+
+NORMAL = 1.96  # standard deviations on either side that hold 95 %
 
 
 class DatasetDifference(TypedDict):
@@ -69,9 +75,9 @@ def decide(
     if same_answers:
         verdict = Verdict("promoted", f"it answers as champion version {champion_version} does, packed otherwise")
     elif champion_version is not None:
-        verdict = _against_champion(settings, champion_version, champion)
+        verdict = _against_champion(settings, champion_version, champion and _widened(settings, champion))
     else:
-        verdict = _first(settings, multitask)
+        verdict = _first(settings, multitask and _widened(settings, multitask))
     if settings.promote == "manual":
         return Verdict("manual", f"registry.promote is manual; by itself: {verdict.reason}", verdict.numbers)
     return verdict
@@ -132,6 +138,15 @@ def _first(settings: RegistryConfig, comparison: Comparison | None) -> Verdict:
             numbers,
         )
     return Verdict("refused", f"the first version, against {against}; {'; '.join(failures)}", numbers)
+
+
+def _widened(settings: RegistryConfig, comparison: Comparison) -> Comparison:
+    """The comparison with the noise of two seeds, one on either side, in its interval."""
+    if not settings.seed_noise:
+        return comparison  # to the last digit: the margin may be met exactly
+    noise, value = NORMAL * math.sqrt(2) * settings.seed_noise, comparison["difference"]
+    below, above = (math.hypot(value - comparison[end], noise) for end in ("low", "high"))
+    return {**comparison, "low": value - below, "high": value + above}
 
 
 def _failures(settings: RegistryConfig, comparison: Comparison, *, must_be_better: bool = True) -> list[str]:

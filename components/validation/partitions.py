@@ -34,7 +34,7 @@ class PartitionResult:
 
     Attributes:
         adapters: how many groups; of the random partitions' mean, the same number.
-        spread: standard deviation of the test loss over seeds.
+        accuracy_spread, spread: standard deviation over seeds of the accuracy, and of the test loss.
         against_chosen: of the test loss; None for the chosen one.
     """
 
@@ -44,6 +44,7 @@ class PartitionResult:
     validation: float
     test: float
     accuracy: float
+    accuracy_spread: float
     spread: float
     against_chosen: Difference | None
 
@@ -79,6 +80,7 @@ def compare_partitions(
             validation=float(scores[name]["validation"].mean()),
             test=float(scores[name]["test"].mean()),
             accuracy=float(scores[name]["accuracy"].mean()),
+            accuracy_spread=float(scores[name]["accuracy"].std(ddof=1)),
             spread=float(scores[name]["test"].std(ddof=1)),
             against_chosen=None if name == CHOSEN else difference(scores[name]["test"] - scores[CHOSEN]["test"]),
         )

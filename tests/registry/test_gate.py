@@ -104,3 +104,15 @@ def test_the_verdict_says_what_is_answered_otherwise_than_judged():
     served = told.numbers["served_merged"]
     assert served["datasets"] == ["a", "b"]
     assert (served["exact"], served["merged"]) == pytest.approx((0.7, 0.6))
+
+
+def test_the_interval_holds_the_noise_between_seeds():
+    noisy = SETTINGS.model_copy(update={"seed_noise": 0.004})
+    verdict = decide(noisy, champion_version="3", champion=comparison(), multitask=None)
+    assert verdict.decision == "refused" and "the lower end is not above the margin" in verdict.reason
+    # 1.96 standard deviations of the difference of two seeds, in quadrature with the 0.014 and 0.010 of the rows
+    assert verdict.numbers["low"] == pytest.approx(0.01 - (0.014**2 + 2 * (1.96 * 0.004) ** 2) ** 0.5)
+    assert verdict.numbers["high"] == pytest.approx(0.01 + (0.010**2 + 2 * (1.96 * 0.004) ** 2) ** 0.5)
+    assert decide(noisy, champion_version=None, champion=None, multitask=comparison()).decision == "refused"
+    clear = comparison(difference=0.03, low=0.016)
+    assert decide(noisy, champion_version="3", champion=clear, multitask=None).decision == "promoted"

@@ -77,5 +77,12 @@ def example_facts() -> dict[str, Any]:
 
 def partition(name: str, adapters: int, test: float, apart: tuple[float, float] | None) -> dict[str, Any]:
     against = None if apart is None else {"value": apart[0], "noise": apart[1], "clear": abs(apart[0]) > apart[1]}
-    numbers = {"estimated": test, "validation": test, "test": test, "accuracy": 0.8, "spread": 0.01}
+    numbers = {
+        "estimated": test,
+        "validation": test,
+        "test": test,
+        "accuracy": 0.8,
+        "accuracy_spread": 0.0123,
+        "spread": 0.01,
+    }
     return {"name": name, "adapters": adapters, "against_chosen": against, **numbers}

@@ -37,6 +37,7 @@ def test_the_verdict_says_for_which_datasets_the_estimates_are_good() -> None:
     assert "For cola and wic they carry no information that could be seen." in said
     assert any(sentence.startswith("The chosen groups have a clearly lower test loss against one") for sentence in said)
     assert any("no clear difference in test loss against random partitions" in sentence for sentence in said)
+    assert any("deviation of 1.23 points; as registry.seed_noise (0.0123)" in sentence for sentence in said)
 
 
 def test_where_the_truth_is_noise_nothing_is_claimed() -> None:
