@@ -34,50 +34,67 @@ def method(metric: list[float], **more: Any) -> dict[str, Any]:
 
 
 def controls() -> dict[str, Any]:
-    ours = method([0.61, 0.63], **{"against multi-task, raw start": {"metric": APART, "loss": APART}})
-    rows = {"multi-task, raw start": method([0.6, 0.6]), "ours": ours}
+    others = ("multi-task, raw start", "multi-task", "an adapter each")
+    apart = {f"against {other}": {"metric": APART, "loss": APART} for other in others}
+    rows = {"multi-task, raw start": method([0.6, 0.6]), "chosen groups, weighted": method([0.61, 0.63], **apart)}
     return {**ABOUT, "seeds": 2, "groups": [["sst2"], ["wic"]], "methods": rows}
 
 
+PLAN = {"name": "plan, 50 subsets, FLOPs", "ratio": 177.4, "note": "16 datasets, 3 epochs; warm start 5e12"}
+
+
 def write(tmp_path: Path, **tables: Any) -> str:
-    path = tmp_path / "page.md"
-    path.write_text(f"before\n{page.BEGIN}\nold\n{END}\nafter\n")
+    """What stands on both pages then, the one on claims first."""
+    docs = [tmp_path / "truth.md", tmp_path / "results.md"]
+    for path in docs:
+        path.write_text(f"before\n{page.BEGIN}\nold\n{END}\nafter\n")
+    (tmp_path / "results").mkdir()
     for name, found in tables.items():
-        (tmp_path / f"{name}.json").write_text(json.dumps(found))
-    page.write(tmp_path, path)
-    return path.read_text()
+        (tmp_path / "results" / f"{name}.json").write_text(json.dumps(found))
+    (tmp_path / "engine.json").write_text(json.dumps({"rows": {"plan_cost": [PLAN]}}))
+    page.write(tmp_path / "results", tmp_path / "engine.json", tmp_path)
+    return "".join(path.read_text() for path in docs)
 
 
 def test_the_page_has_the_tables_that_were_measured_and_no_others(tmp_path: Path) -> None:
     text = write(tmp_path, controls=controls())
-    assert text.startswith(f"before\n{page.BEGIN}\n## Where a gain comes from\n") and text.endswith("after\n")
+    assert text.startswith(f"before\n{page.BEGIN}\n## Goals\n") and text.endswith("after\n")
+    assert "\n\n## Where a gain comes from\n" in text
     assert "old" not in text and "Boosting" not in text
     assert "**2026-11-27**, 2 CPU cores, 10 minutes; torch 2." in text
-    row = "| ours | 62.00 ± 1.41 | 62.00 ± 1.41 | 0.6000 ± 0.1414 | 0.5000 ± 0.1414 | 1.25 | +1.23 ± 0.40 |  |  |"
+    cells = "| chosen groups, weighted | 62.00 ± 1.41 | 62.00 ± 1.41 | 0.6000 ± 0.1414 | 0.5000 ± 0.1414 | 1.25 |"
+    row = cells + 3 * " +1.23 ± 0.40 |"
     assert row in text
     assert "Groups: sst2; wic." in text
+    assert "| test metric against an adapter each | not reported | above | +1.23 ± 0.40 points, 2 seeds | yes |" in text
+    assert "| FLOPs over one multi-task adapter, raw start | 9 % | <= 5 % | +25 % at 30 rows a dataset | no |" in text
 
 
 def test_first_order_errors_stand_by_base_and_distance(tmp_path: Path) -> None:
     def at(distance: float, relative: float) -> dict[str, Any]:
-        kinds = {kind: {"relative": relative, "of_change": 0.5} for kind in ("unprojected", "projected")}
+        error = {"relative": relative, "squared": relative**2, "of_change": 0.5}
+        kinds = {kind: error for kind in ("unprojected", "projected")}
         return {"distance": distance, **kinds}
 
     subsets = [
-        {"errors": [at(0.001, 0.01), at(0.01, 0.1)], "solution_distance": 0.02},
-        {"errors": [at(0.001, 0.03), at(0.01, 0.1)], "solution_distance": 0.04},
+        {"errors": [at(0.002, 0.01), at(0.01, 0.1)], "solution_distance": 0.02},
+        {"errors": [at(0.002, 0.03), at(0.01, 0.1)], "solution_distance": 0.04},
     ]
     text = write(tmp_path, first_order={"nf4": {**ABOUT, "subsets": subsets}})
-    assert "| base | 0.1 % | 1 % |" in text
+    assert "| base | 0.2 % | 1 % |" in text
     assert "| nf4 | 2 ± 1.41 / 2 (50) | 10 ± 0 / 10 (50) |" in text
     assert "How far the solutions themselves are: nf4 3 %." in text
+    told = "0.05 % as published (squared), 2 % root mean square"
+    assert f"| first-order error at relative distance 0.2 %, nf4 | < 3 % | < 1 % | {told} | yes |" in text
 
 
 def test_boosting_tells_what_was_kept(tmp_path: Path) -> None:
-    one = {"before": {"test loss": 0.5}, "groups": [{"kept": True}, {"kept": False}]}
-    mean = {"always: test loss": APART, "where kept: test loss": APART}
+    one = {"before": {"train error": 0.1, "test loss": 0.5}, "groups": [{"kept": True}, {"kept": False}]}
+    quantities = ("train error", "test error", "test loss")
+    mean = {f"{how}: {what}": APART for how in ("always", "where kept") for what in quantities}
     text = write(tmp_path, boosting={**ABOUT, "seeds": [one, one], "mean": mean})
     assert "2 seeds, 2 of 4 boosters kept" in text
+    assert "| +12.3 % training error, +1.23 ± 0.40 points of test error | off |" in text
     assert "| test loss | 0.5000 | +0.0123 ± 0.0040 | +0.0123 ± 0.0040 |" in text
 
 

@@ -1,4 +1,4 @@
-"""Put the numbers of ``benchmarks/truth/results/*.json`` into ``docs/truth.md``.
+"""Put the numbers of ``benchmarks/truth/results/*.json`` into ``docs/truth.md``, what they decide into ``results.md``.
 
 python -m benchmarks.truth.page
 """
@@ -8,10 +8,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.marked import replace
+from benchmarks.truth.goals import goals
 from benchmarks.truth.markdown import Found, grid, interval, mean, percent, setting, spread
 from benchmarks.truth.setting import HERE, RESULTS
 
-PAGE = HERE.parents[1] / "docs" / "truth.md"
+DOCS = HERE.parents[1] / "docs"
+ENGINE = HERE.parent / "results.json"
 BEGIN = "<!-- results: python -m benchmarks.truth.page -->"
 PREDICTORS = {
     "surrogate": "the surrogate",
@@ -29,10 +31,14 @@ PARTITIONS = {
 }
 
 
-def write(results: Path, page: Path) -> None:
-    """Replace what stands between the page's two marks by the tables there are."""
+def write(results: Path, engine: Path, docs: Path) -> None:
+    """Replace what stands between the two marks of each page by the tables there are."""
     found = {path.stem: json.loads(path.read_text()) for path in results.glob("*.json")}
-    replace(page, BEGIN, "\n\n".join(section(found[name]) for name, section in SECTIONS.items() if name in found))
+    for page, names in PAGES.items():
+        shown = [SECTIONS[name](found[name]) for name in names if name in found]
+        if page == "truth.md":
+            shown.insert(0, goals(found, json.loads(engine.read_text())))
+        replace(docs / page, BEGIN, "\n\n".join(shown))
 
 
 def first_order(found: Found) -> str:
@@ -273,5 +279,8 @@ SECTIONS: dict[str, Callable[[Found], str]] = {
     "ablations": ablations,
 }
 
+CHOICES = ("recipes", "boosting", "ablations")  # what they say is why the defaults are as they are
+PAGES = {"truth.md": [name for name in SECTIONS if name not in CHOICES], "results.md": CHOICES}
+
 if __name__ == "__main__":
-    write(RESULTS, PAGE)
+    write(RESULTS, ENGINE, DOCS)

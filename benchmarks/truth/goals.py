@@ -1,0 +1,88 @@
+"""The method's claims beside what was published and what the studies found, as Markdown."""
+
+from typing import Any
+
+from benchmarks.truth.markdown import Found, grid, interval, mean, percent
+
+ENSEMBLE = "chosen groups, weighted"
+AT = 0.002  # the distance that first-order errors were published for
+SUBSETS = "plan, 50 subsets, FLOPs"
+
+
+def goals(found: dict[str, Found], engine: Found) -> str:
+    """The table of goals, as far as its studies have run.
+
+    Args:
+        found: the studies' numbers by name.
+        engine: ``benchmarks/results.json``.
+    """
+    rows = [
+        *(_first_order(found["first_order"]) if "first_order" in found else []),
+        *(_estimates(found["study"], engine) if "study" in found else []),
+        *(_controls(found["controls"]) if "controls" in found else []),
+        *(_boosting(found["boosting"]) if "boosting" in found else []),
+    ]
+    return "\n".join(["## Goals", "", *grid(["claim", "published", "goal", "measured", "met"], rows)])
+
+
+def _first_order(found: Found) -> list[list[str]]:
+    rows = []
+    for base, one in found.items():
+        errors = [next(e for e in subset["errors"] if e["distance"] == AT) for subset in one["subsets"]]
+        squared, plain = (mean([e["unprojected"][key] for e in errors]) for key in ("squared", "relative"))
+        told = f"{percent(squared)} % as published (squared), {percent(plain)} % root mean square"
+        claim = f"first-order error at relative distance {100 * AT:g} %, {base}"
+        rows.append([claim, "< 3 %" if base == "nf4" else "< 1 %", "< 1 %", told, _met(squared < 0.01)])
+    return rows
+
+
+def _estimates(found: Found, engine: Found) -> list[list[str]]:
+    ours, share = found["overall"]["predictors"]["surrogate"], found["overall"]["reliability"]
+    corrected, off = ours["corrected_pearson"], ours["relative_error"]
+    plan = next(row for row in engine["rows"]["plan_cost"] if row["name"] == SUBSETS)
+    correlation = (
+        f"{interval(corrected)}; raw {interval(ours['pearson'])}, Spearman {interval(ours['spearman'])}, "
+        f"reliability {interval(share)}"
+    )
+    cost = (
+        f"{plan['ratio']:.0f} x ({plan['note'].split(';')[0]}); {found['cost']['ratio_published']:.0f} x at "
+        f"{found['rows']['train']} rows a dataset; {found['cost']['ratio_own']:.0f} x at all "
+        f"{found['cost']['subsets']} subsets"
+    )
+    return [
+        ["estimated against true loss, relative error", "< 5 %", "< 3 %", f"{interval(off, 100)} %",
+         _met(off["value"] < 0.03)],
+        ["Pearson correlation with true loss, centred, corrected", "not reported", ">= 0.8", correlation,
+         _met(corrected is not None and corrected["value"] >= 0.8)],
+        ["fine-tuning 50 subsets of 0.3 n against estimating, FLOPs", "105 x", "> 105 x", cost,
+         _met(plan["ratio"] > 105)],
+    ]  # fmt: skip
+
+
+def _controls(found: Found) -> list[list[str]]:
+    ours, rows = found["methods"][ENSEMBLE], []
+    for other in ("multi-task, raw start", "multi-task", "an adapter each"):
+        apart: dict[str, Any] = ours[f"against {other}"]["metric"]
+        told = f"{100 * apart['value']:+.2f} ± {100 * apart['noise']:.2f} points, {found['seeds']} seeds"
+        name = {"multi-task": "multi-task, from theta*"}.get(other, other)
+        published = "up to +10 %" if other.startswith("multi") else "not reported"
+        rows.append([f"test metric against {name}", published, "above", told, _met(apart["value"] > apart["noise"])])
+    extra = ours["relative_flops"] - 1
+    told = f"{100 * extra:+.0f} % at {found['rows']['train']} rows a dataset"
+    return [*rows, ["FLOPs over one multi-task adapter, raw start", "9 %", "<= 5 %", told, _met(extra <= 0.05)]]
+
+
+def _boosting(found: Found) -> list[list[str]]:
+    train, test = (found["mean"][f"always: {split} error"] for split in ("train", "test"))
+    before = mean([one["before"]["train error"] for one in found["seeds"]])
+    told = (
+        f"{100 * train['value'] / before:+.1f} % training error, {100 * test['value']:+.2f} ± "
+        f"{100 * test['noise']:.2f} points of test error"
+    )
+    goal = "better on test, or off by default"
+    helps = test["value"] + test["noise"] < 0
+    return [["boosting's first step", "-18 % training error, +0.4 % test", goal, told, "yes" if helps else "off"]]
+
+
+def _met(holds: bool) -> str:
+    return "yes" if holds else "no"
