@@ -133,7 +133,7 @@ class TrainingConfig(Section):
 class BoostingConfig(Section):
     """Boosters on top of a group's adapter."""
 
-    steps: int = Field(0, ge=0, le=5, description="0: none. Measured: docs/truth.md.")
+    steps: int = Field(0, ge=0, le=5, description="0: none. Measured: docs/results.md.")
     method: Literal["linear", "trained"] = "linear"
     shrinkage: Share = Field(0.5, description="eta in z_g <- z_g + eta (z_b - z*).")
 
@@ -152,7 +152,10 @@ class RegistryConfig(Section):
     margin: float = Field(0.005, ge=0, description="How much worse the paired lower bound may be, as a share.")
     floor: float = Field(0.03, ge=0, description="No dataset may lose more than this, as a share.")
     seed_noise: float = Field(
-        0.0, ge=0, lt=1, description="Standard deviation of the average metric between seeds, as a share: see validate."
+        0.0,
+        ge=0,
+        lt=1,
+        description="Standard deviation of the average metric between seeds, as a share. validate tells accuracy's.",
     )
     bundle_base: bool = Field(False, description="Put the base model's files into every registered version.")
 

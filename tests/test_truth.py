@@ -7,7 +7,7 @@ import pytest
 import typer
 
 from benchmarks.truth import ablations, boosting, controls
-from benchmarks.truth.methods import table
+from benchmarks.truth.methods import Method, table
 from benchmarks.truth.recipes import RECIPES, Recipe
 from benchmarks.truth.setting import Setting, merged
 from components.config import RunConfig
@@ -85,6 +85,18 @@ def test_methods_are_told_by_seeds_paired_differences_and_relative_flops() -> No
     assert found["ours"]["by_dataset"] == pytest.approx([0.66, 0.66])
 
 
+def test_which_members_answer_a_dataset() -> None:
+    first, second, common = (None, ["a"]), (None, ["b", "c"]), (None, [])
+    for among, of_a, of_c in (
+        ("own", ([first], 0), ([second], 0)),
+        ("common", ([first, common], 0), ([second, common], 0)),
+        ("all", ([first, second, common], 0), ([first, second, common], 1)),
+    ):
+        method = Method("any", [first, second, common], among)
+        assert (method.answering("a"), method.answering("c")) == (of_a, of_c)
+        assert method.weighted == (among != "own")
+
+
 def test_random_partitions_are_told_by_their_mean_in_each_seed() -> None:
     found = controls.with_mean_of_random(
         {"random partition 0, own": runs([0.5, 0.7], 10), "random partition 1, own": runs([0.7], 30)}
@@ -98,6 +110,7 @@ def test_recipes_are_read_and_told() -> None:
     recipe = Recipe.parse("0.5:2:0.001:3")
     assert recipe == Recipe(0.5, 2, 1e-3, 3)
     assert recipe.told() == "0.5 + 2 epochs, rate 0.001, 3 groups"
+    assert recipe.raw() == "multi-task, raw start, 3 epochs, rate 0.001"
     assert len({Recipe.parse(text).told() for text in RECIPES}) == len(RECIPES)
 
 

@@ -70,6 +70,19 @@ def test_the_page_has_the_tables_that_were_measured_and_no_others(tmp_path: Path
     assert "| FLOPs over one multi-task adapter, raw start | 9 % | <= 5 % | +25 % at 30 rows a dataset | no |" in text
 
 
+def test_goals_lack_what_has_not_been_compared_yet(tmp_path: Path) -> None:
+    first = {**ABOUT, "seeds": 1, "groups": [], "methods": {"multi-task, raw start": method([0.6])}}
+    text = write(tmp_path, controls=first)
+    assert "## Where a gain comes from" in text and "test metric against" not in text
+
+
+def test_what_decides_a_default_stands_on_the_page_of_results(tmp_path: Path) -> None:
+    write(tmp_path, controls=controls(), recipes={"recipes": {"1": ABOUT}, "seeds": 2, "against": "a", "methods": {}})
+    claims, choices = ((tmp_path / name).read_text() for name in ("truth.md", "results.md"))
+    assert "## Where a gain comes from" in claims and "## Which recipe" not in claims
+    assert "## Which recipe" in choices and "## Goals" not in choices
+
+
 def test_first_order_errors_stand_by_base_and_distance(tmp_path: Path) -> None:
     def at(distance: float, relative: float) -> dict[str, Any]:
         error = {"relative": relative, "squared": relative**2, "of_change": 0.5}

@@ -88,7 +88,7 @@ def recipes(
     of: Annotated[list[str] | None, typer.Option(help="warm start's epochs:groups' epochs:rate:groups")] = None,
     seeds: Seeds = 3,
 ) -> None:
-    """How to divide the epochs between warm start and groups, and which members answer."""
+    """How to divide the epochs between warm start and groups, and whether theta* answers too."""
     from benchmarks.truth.recipes import RECIPES, Recipe, recipes
 
     recipes(context.obj, [Recipe.parse(text) for text in of or RECIPES], seeds)

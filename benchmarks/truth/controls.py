@@ -37,7 +37,7 @@ def controls(to: Setting, partitions: int, seeds: int) -> None:
         for method in methods(members, groups, seed, partitions):
             found = measured(members, method, seed)
             results.setdefault(method.name, []).append(found)
-            note(f"seed {seed}: {method.name}: metric {found['metric']:.4f}, loss {found['loss']:.4f}")
+            note(f"seed {seed}: {method.name}: metric {found['metric']:.4f}, loss {found['calibrated']:.4f}")
             rows = table(with_mean_of_random(results), RAW, FROM_START, EACH)
             about = setting.about(config, summary, time.monotonic() - started)
             to.keep("controls", {**about, "groups": groups, "seeds": seed + 1, **rows})

@@ -15,9 +15,10 @@ from components.prepared import PreparedDataset
 from components.validation.partitions import difference
 
 Parts = list[tuple[Artifact | None, Sequence[str]]]
-"""Members of an ensemble: an adapter (None: theta* itself), and the datasets it is the own adapter of; with none it is
-a common member."""
+"""Members of an ensemble: an adapter (None: theta* itself), and the datasets it is the own adapter of. A member without
+such datasets is common to all."""
 Among = Literal["own", "common", "all"]
+"""Which members answer a dataset: its own alone, its own and the common ones, or all."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,7 @@ class Method:
     """One way to answer.
 
     Attributes:
-        among: which members answer a dataset: its own alone; its own and the common ones, or all, with weights fitted
-            on validation rows.
+        among: which members answer a dataset; where several do, with weights fitted on validation rows.
         start: whether the warm start's FLOPs are part of its price.
         features: whether extraction's are.
     """
@@ -120,7 +120,7 @@ def _look_up(members: Members, method: Method) -> None:
 def _answers(
     members: Members, method: Method, dataset: PreparedDataset, seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Labels of a dataset's test rows, the method's logits, and these at their temperature."""
+    """Labels of a dataset's test rows, the method's logits, and the calibrated ones (the same where it is weighted)."""
     name, (parts, own) = dataset.name, method.answering(dataset.name)
     found = {}
     for split in ("validation", "test"):

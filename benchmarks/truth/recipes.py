@@ -1,9 +1,10 @@
 """Which recipe wins per FLOP: how the epochs are divided between warm start and groups, and whether theta* answers too.
 
-Beside each recipe stands one multi-task adapter from the raw initialisation with as many epochs and the same rate, the
-first recipe's is what all are compared with. theta* as a member costs no training.
+Beside each recipe stands one multi-task adapter from the raw initialisation with as many epochs and the same rate. The
+first recipe's is the one that all methods are compared with. theta* as a member costs no training.
 """
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -35,8 +36,8 @@ class Recipe:
         return cls(float(warm), int(epochs), float(rate), groups if groups == "auto" else int(groups))
 
     def total(self) -> int:
-        """Epochs of both, whole ones."""
-        return round(self.warm_start + self.epochs)
+        """Epochs of both, in whole ones."""
+        return math.ceil(self.warm_start + self.epochs)
 
     def raw(self) -> str:
         """What the table calls one multi-task adapter of as many epochs."""
@@ -57,8 +58,8 @@ def recipes(to: Setting, of: list[Recipe], seeds: int) -> None:
         started = time.monotonic()
         summary, _ = run_until(config, to.root, "partition")
         members = Members.of(config, to.root, summary)
-        multitask = Members.of(replace(like, epochs=recipe.total()).config(), to.root, summary)
-        compared = [] if recipe.raw() in about else [multitask]
+        alone = replace(like, epochs=recipe.total()).config()
+        compared = [] if recipe.raw() in about else [Members.of(alone, to.root, summary)]
         for seed in range(seeds):
             ways = [(one, raw(one, seed, recipe)) for one in compared]
             ways += [(members, method) for method in methods(members, summary["groups"], seed, recipe)]
@@ -67,7 +68,8 @@ def recipes(to: Setting, of: list[Recipe], seeds: int) -> None:
                 results.setdefault(method.name, []).append(found)
                 note(f"seed {seed}: {method.name}: metric {found['metric']:.4f}, loss {found['calibrated']:.4f}")
         told = setting.about(config, summary, time.monotonic() - started)
-        about |= {name: {**told, "groups": summary["groups"]} for name in (recipe.told(), recipe.raw())}
+        about[recipe.told()] = {**told, "groups": summary["groups"]}
+        about.setdefault(recipe.raw(), setting.about(alone, summary, told["wall_clock_seconds"]))
         first = next(iter(results))
         to.keep("recipes", {"recipes": about, "seeds": seeds, "against": first, **table(results, first)})
 

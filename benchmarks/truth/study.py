@@ -20,10 +20,13 @@ def study(to: Setting, table: str, **validation: int) -> None:
 def measured(
     to: Setting, config: dict[str, Any], truth: dict[str, str] | None = None
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """What `loraloom validate` finds with a config, with what has to stand beside it; and the store's keys of it all.
+    """Run `loraloom validate` with a config.
 
     Args:
-        truth: keys of an earlier one, whose fine-tunes count instead of own ones.
+        truth: store keys of an earlier study, whose fine-tunes are taken for the truth; without, own ones are made.
+
+    Returns:
+        What it found, with date, machine and settings; and the store keys of everything it passed on.
     """
     summary, seconds = run_until(config, to.root, "judge", truth)
     found = summary["validation"]

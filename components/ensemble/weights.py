@@ -5,10 +5,10 @@ temperature T >= 1 are
 
     argmin over simplex and T of   mean cross-entropy of (z* + sum_k w_k D_k) / T  +  strength * (1 - w_own) / T
 
-Adapters that were fine-tuned on few rows are surer than they are right. Without T the weights would mend that, and
-prefer adapters that know less to adapters that know more: mixing several makes an answer less sure. With ``u = w / T``
-and one member more that answers every row with all labels alike, ``u`` and what is left to that member lie on a simplex
-of m + 1 corners, and the problem stays convex.
+Adapters fine-tuned on few rows are surer than they are right. Without T the weights would mend that, and prefer
+adapters that know less to adapters that know more: mixing several makes an answer less sure. The problem stays convex:
+``u = w / T`` is non-negative and sums to at most one, and what is left, ``1 - sum u``, is the share of one member more,
+whose logits are all zero. So ``u`` and that share lie on a simplex of m + 1 corners.
 
 The prior is linear on purpose. A quadratic pull towards the own group's adapter only ever shrinks the other weights,
 so every adapter would have to be run for every dataset. The linear one has a kink at the vertex of the simplex: from a
@@ -32,6 +32,7 @@ STRENGTHS = (float("inf"), 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0)
 FOLDS = 5
 GAP = 1e-8
 MAX_STEPS = 200
+NEGLIGIBLE = 1e-6  # a share of the undecided member that is rounding
 HOTTEST = 100.0  # temperature at which answers are all but alike; which label is likeliest is still told
 DAMPING = 1e-7  # added to the Hessian: adapters that agree leave flat directions. It moves no fixed point.
 ROUNDING = 1e-14  # of the loss, relative: near the minimum a step gains less than the loss can show
@@ -43,9 +44,9 @@ class WeightRow:
 
     ``weights [m]`` are non-negative and sum to one; ``temperature`` is in 1 .. ``HOTTEST``. ``strength`` is the
     prior's, in nats; infinite: own adapter only. ``loss_before`` is the validation cross-entropy (nats a row) of the
-    own adapter alone at temperature 1, ``loss_after`` that of the weighted sum at its temperature, every row scored by
-    what was fitted without its fold. The strength was chosen by the latter, so it flatters by what the best of
-    ``len(STRENGTHS)`` gains by luck.
+    own adapter alone at temperature 1; ``loss_after`` that of the weighted sum at its temperature, every row scored by
+    what was fitted without its fold. Their difference is what weights and temperature gain together; the strength was
+    chosen by the latter, so it flatters by what the best of ``len(STRENGTHS)`` gains by luck.
     """
 
     weights: Array
@@ -83,9 +84,9 @@ def fit_weights(start_logits: Array, increments: Array, label: NDArray[np.int64]
     held_out = np.array([_held_out_losses(offset, slopes, own, strengths, fold == k) for k in range(FOLDS)]).sum(0)
     best = int(np.argmin(held_out))  # the first of equals: the strongest prior
     shares = _path(offset, slopes, own, strengths[: best + 1])[-1][:-1]
-    decided = float(shares.sum())
-    weights = shares / decided if decided > 0 else vertex
-    temperature = 1 / max(decided, 1 / HOTTEST)
+    total = float(shares.sum())
+    weights = shares / total if total > 0 else vertex
+    temperature = 1 / max(total, 1 / HOTTEST) if total < 1 - NEGLIGIBLE else 1.0
     return WeightRow(weights, temperature, strengths[best], before, float(held_out[best] / rows))
 
 

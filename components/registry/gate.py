@@ -3,11 +3,11 @@
 The gate reads one paired comparison, on the datasets both sides know and on the same test rows. Three conditions:
 
 1. better on average: the point estimate of the difference is above zero;
-2. not by luck: the lower end of its paired bootstrap interval (95 %) is above minus ``margin``;
+2. not by luck: the lower end of its interval (95 %, paired bootstrap, with ``seed_noise``) is above minus ``margin``;
 3. nobody pays for it: no dataset loses more than ``floor``.
 
 Rows are not the only luck: the same ensemble trained with other seeds answers otherwise. Where ``seed_noise`` is known
-(`loraloom validate` measures it), the interval is widened by it.
+(`loraloom validate` measures that of the accuracy), the interval is widened by it.
 
 Asking for a lower end above zero instead would refuse most honest small improvements on test sets of a few hundred
 rows; the margin says how much risk of a small loss that is worth.
@@ -163,7 +163,13 @@ def _failures(settings: RegistryConfig, comparison: Comparison, *, must_be_bette
 
 def _numbers(settings: RegistryConfig, comparison: Comparison) -> dict[str, Any]:
     by_dataset = {name: dict(one) for name, one in comparison["by_dataset"].items()}
-    return {**comparison, "by_dataset": by_dataset, "margin": settings.margin, "floor": settings.floor}
+    return {
+        **comparison,
+        "by_dataset": by_dataset,
+        "margin": settings.margin,
+        "floor": settings.floor,
+        "seed_noise": settings.seed_noise,
+    }
 
 
 def _stated(comparison: Comparison) -> str:

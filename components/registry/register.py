@@ -42,7 +42,9 @@ class Registered:
 
 
 def answers_digest(description: Mapping[str, Any]) -> str:
-    """sha256 of what decides an ensemble's exact predictions: base, templates, labels, adapters by digest, weights."""
+    """sha256 of what decides an ensemble's exact predictions: base, templates, labels, adapters by digest, weights and
+    temperatures.
+    """
     kept = {key: value for key, value in description.items() if key not in SERVING_ONLY}
     return ensemble_digest({**kept, "base": {**kept["base"], "folder": None}})
 

@@ -35,10 +35,12 @@ def read_description(folder: Path) -> dict[str, Any]:
     description: dict[str, Any] = json.loads((folder / FILE).read_text())
     version = description.get("loraloom_version")
     maker = f"loraloom {version}" if version else "an older loraloom"
+    if description["schema"] == 1:  # which had no temperatures
+        description |= {"schema": SCHEMA, "temperatures": dict.fromkeys(description["weights"], 1.0)}
     if description["schema"] != SCHEMA:
         raise UserError(
             f"the ensemble was made by {maker} in layout {description['schema']}; this is loraloom {__version__}, "
-            f"which reads layout {SCHEMA}",
+            f"which reads layouts up to {SCHEMA}",
             remedy=f"use {maker} for it, or register it anew with this one (loraloom run)",
         )
     if version != __version__:

@@ -28,7 +28,7 @@ def run(config: str, run_name: str, datasets: Path, features: list[Path], estima
         found = features_of(step, read_references(features), prepared.names)
         inputs = {
             **estimated_from(step.config, prepared.digests, found),
-            "surrogate": step.config.surrogate.model_dump(exclude={"lambdas"}),
+            "surrogate": step.config.surrogate.model_dump(exclude={"lambdas"}),  # they are in the line above
         }
         step.obtain("affinity", "affinity", inputs, lambda folder: _write(step, prepared, found, folder))
         step.pass_on(estimates)

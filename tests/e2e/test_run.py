@@ -110,6 +110,7 @@ def test_weights_lie_on_the_simplex(first: Run) -> None:
     assert matrix.shape == (4, 2)
     assert matrix.min() >= 0
     np.testing.assert_allclose(matrix.sum(axis=1), 1, atol=1e-9)
+    assert len(weights["temperatures"]) == 4 and min(weights["temperatures"]) >= 1
 
 
 def test_every_result_lies_in_its_interval_and_the_ensemble_helps(first: Run) -> None:

@@ -193,9 +193,10 @@ def test_the_digest_follows_what_decides_predictions(folder):
     before = register.ensemble_digest(description)
     description["groups"][0]["boosters"][0]["eta"] = 0.25
     assert register.ensemble_digest(description) != before
-    description["groups"][0]["boosters"][0]["eta"] = 0.5
-    description["weights"]["mood"] = [0.6, 0.4]
-    assert register.ensemble_digest(description) != before
+    described = json.loads((folder / "ensemble.json").read_text())
+    for field, value in (("weights", [0.6, 0.4]), ("temperatures", 2.0)):
+        changed = {**described, field: {**described[field], "mood": value}}
+        assert register.ensemble_digest(changed) != before
 
 
 def test_what_is_packed_for_serving_changes_the_version_but_not_the_answers(folder):

@@ -33,6 +33,11 @@ def test_another_release_with_the_same_layout_is_read_with_a_warning(
     ]
 
 
+def test_the_layout_before_temperatures_is_read_at_temperature_one(tmp_path: Path) -> None:
+    found = read_description(write(tmp_path, schema=1, weights={"mood": [1.0], "pair": [1.0]}))
+    assert found["temperatures"] == {"mood": 1.0, "pair": 1.0} and found["schema"] == SCHEMA
+
+
 def test_another_layout_is_refused_with_the_release_that_reads_it(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"made by loraloom 9.0.0 in layout 99; this is loraloom {__version__}") as told:
         read_description(write(tmp_path, schema=99, loraloom_version="9.0.0"))

@@ -34,6 +34,8 @@ def test_each_dataset_counts_under_its_own_groups_adapter() -> None:
     by_seed = [np.mean([real.test[own[name], s, i] / ENTROPY[i] for i, name in enumerate(NAMES)]) for s in range(3)]
     assert found["chosen"].test == pytest.approx(np.mean(by_seed))
     assert found["chosen"].spread == pytest.approx(np.std(by_seed, ddof=1))
+    right = [np.mean([real.accuracy[own[name], s, i] for i, name in enumerate(NAMES)]) for s in range(3)]
+    assert found["chosen"].accuracy_spread == pytest.approx(np.std(right, ddof=1))
     assert found["chosen"].estimated == pytest.approx(np.mean(0.25 / ENTROPY))
     assert (found["chosen"].adapters, found["one"].adapters, found["random"].adapters) == (2, 1, 2)
     one = [np.mean(real.test[2, s] / ENTROPY) for s in range(3)]
