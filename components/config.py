@@ -126,7 +126,7 @@ class TrainingConfig(Section):
     warmup_ratio: float = Field(0.05, ge=0, lt=1)
     weight_decay: float = Field(0.0, ge=0)
     size_exponent: float = Field(0.0, ge=0, le=1, description="0: datasets equally often; 1: in proportion to size.")
-    patience: Positive = Field(1, description="Epochs without a better validation loss before stopping.")
+    patience: Positive = Field(2, description="Epochs without a better validation loss before stopping.")
     gradient_checkpointing: bool = False
 
 
