@@ -8,6 +8,7 @@ from typing import Any
 
 from benchmarks.truth.setting import Setting, merged, note
 from benchmarks.truth.study import measured
+from components.validation.verdict import ONE_FIFTH_PERCENT
 
 CHANGES: dict[str, dict[str, Any]] = {
     "default": {},
@@ -32,13 +33,15 @@ CHANGES: dict[str, dict[str, Any]] = {
 
 def ablations(to: Setting, only: list[str], subsets: int, seeds: int) -> None:
     """Run the default, then the settings named in ``only`` (empty: all), and keep a row of each."""
-    validation = {"subsets": subsets, "pairs": 0, "partitions": 0, "seeds": seeds, "distances": [0.002]}
-    base, truth = to.config(validation=validation), dict[str, str]()
+    sample = {"subsets": subsets, "pairs": 0, "partitions": 0, "seeds": seeds}
+    base = to.config(validation={**sample, "distances": [ONE_FIFTH_PERCENT]})
+    truth: dict[str, str] | None = None
     for name, change in CHANGES.items():
-        if not truth or not only or name in only:
+        if truth is None or not only or name in only:
             note(name)
-            shared = truth if set(change) <= {"surrogate", "gradients"} else None
-            found, keys = measured(to, merged(base, change), shared or None)
+            found, keys = measured(
+                to, merged(base, change), truth if set(change) <= {"surrogate", "gradients"} else None
+            )
             truth = truth or keys
             to.add("ablations", name, row(found))
 

@@ -3,10 +3,10 @@
 from typing import Any
 
 from benchmarks.truth.markdown import Found, grid, interval, mean, percent
+from components.validation.verdict import ONE_FIFTH_PERCENT
 
 ENSEMBLE = "chosen groups, weighted"
 BASELINES = ("multi-task, raw start", "multi-task", "an adapter each")
-AT = 0.002  # the distance that first-order errors were published for
 SUBSETS = "plan, 50 subsets, FLOPs"
 
 
@@ -29,10 +29,10 @@ def goals(found: dict[str, Found], engine: Found) -> str:
 def _first_order(found: Found) -> list[list[str]]:
     rows = []
     for base, one in found.items():
-        errors = [next(e for e in subset["errors"] if e["distance"] == AT) for subset in one["subsets"]]
+        errors = [next(e for e in subset["errors"] if e["distance"] == ONE_FIFTH_PERCENT) for subset in one["subsets"]]
         squared, plain = (mean([e["unprojected"][key] for e in errors]) for key in ("squared", "relative"))
         told = f"{percent(squared)} % as published (squared), {percent(plain)} % root mean square"
-        claim = f"first-order error at relative distance {100 * AT:g} %, {base}"
+        claim = f"first-order error at relative distance {100 * ONE_FIFTH_PERCENT:g} %, {base}"
         rows.append([claim, "< 3 %" if base.startswith("nf4") else "< 1 %", "< 1 %", told, _met(squared < 0.01)])
     return rows
 

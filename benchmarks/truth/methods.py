@@ -110,11 +110,11 @@ def table(results: dict[str, list[dict[str, Any]]], *against: str) -> dict[str, 
 
 def _look_up(members: Members, method: Method) -> None:
     """Bring all logits into the store, adapter by adapter, so that each is loaded once."""
-    for part in method.parts:
-        for name in members.prepared.names:
-            if any(part is one for one in method.answering(name)[0]):
-                for split in ("validation", "test"):
-                    members.logits(part[0], name, split)
+    names = members.prepared.names
+    asked = [(part[0], name) for part in method.parts for name in names if part in method.answering(name)[0]]
+    for adapter, name in asked:
+        for split in ("validation", "test"):
+            members.logits(adapter, name, split)
 
 
 def _answers(

@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.marked import replace
-from benchmarks.truth.goals import goals
+from benchmarks.truth.goals import BASELINES, goals
 from benchmarks.truth.markdown import Found, grid, interval, mean, percent, setting, spread
 from benchmarks.truth.setting import HERE, RESULTS
+from components.validation.verdict import ONE_FIFTH_PERCENT
 
 DOCS = HERE.parents[1] / "docs"
 ENGINE = HERE.parent / "results.json"
@@ -155,7 +156,7 @@ def controls(found: Found) -> str:
             setting(found),
             f"{found['seeds']} seeds. Groups: {'; '.join(', '.join(group) for group in found['groups'])}.",
             "",
-            *methods(found["methods"], ("multi-task, raw start", "multi-task", "an adapter each")),
+            *methods(found["methods"], BASELINES),
         ]
     )
 
@@ -252,7 +253,7 @@ def ablations(found: Found) -> str:
     """What each choice does to the estimates."""
     rows = []
     for name, one in found.items():
-        near = next(e for e in one["first_order"] if e["distance"] >= 0.002)
+        near = next(e for e in one["first_order"] if e["distance"] >= ONE_FIFTH_PERCENT)
         rows.append(
             [name, interval(one["reliability"]), interval(one["pearson"]), interval(one["corrected_pearson"]),
              interval(one["relative_error"], 100), percent(near["unprojected"]["relative"]),

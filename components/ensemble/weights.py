@@ -71,7 +71,9 @@ def fit_weights(start_logits: Array, increments: Array, label: NDArray[np.int64]
     Raises:
         ValueError: shapes that do not fit each other, a label out of range, or logits that are not finite.
     """
-    offset, slopes = _with_undecided(*_against_label(start_logits, increments, label))
+    offset, slopes = _against_label(start_logits, increments, label)
+    undecided = -offset[:, :, None]  # one member more, the last: it answers with all labels alike
+    slopes = np.concatenate([slopes, undecided], axis=2)
     rows, groups = len(label), len(increments)
     if not 0 <= own < groups:
         raise ValueError(f"own is {own}, but there are {groups} groups")
@@ -165,11 +167,6 @@ def _derivatives(offset: Array, slopes: Array, weights: Array) -> tuple[float, A
     expected = np.einsum("nc,ncm->nm", chance, slopes)
     spread = ((slopes - expected[:, None]) * np.sqrt(chance)[:, :, None]).reshape(-1, len(weights))
     return float(loss.mean()), expected.mean(0), spread.T @ spread / len(loss)
-
-
-def _with_undecided(offset: Array, slopes: Array) -> tuple[Array, Array]:
-    """One member more, the last: it answers with all labels alike."""
-    return offset, np.concatenate([slopes, -offset[:, :, None]], axis=2)
 
 
 def _path(offset: Array, slopes: Array, own: int, strengths: tuple[float, ...]) -> list[Array]:

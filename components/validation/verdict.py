@@ -100,10 +100,10 @@ def _partitions(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
                 f"The chosen groups have {word} against {NAMES[one['name']]} "
                 f"({apart['value']:+.4f} ± {apart['noise']:.4f} of the label entropy)."
             )
+    spread = results[0]["accuracy_spread"]
     yield (
-        f"Between seeds the chosen groups' average accuracy has a standard deviation of "
-        f"{100 * results[0]['accuracy_spread']:.2f} points; as registry.seed_noise "
-        f"({results[0]['accuracy_spread']:.4f}) it keeps the gate from taking luck for progress."
+        f"Between seeds the chosen groups' average accuracy has a standard deviation of {100 * spread:.2f} points; as "
+        f"registry.seed_noise ({spread:.4f}) it keeps the gate from taking luck for progress."
     )
 
 

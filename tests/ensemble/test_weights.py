@@ -123,7 +123,7 @@ def test_cross_validated_weights_and_temperature_are_those_of_a_plain_loop():
             cold = (u.sum() - 1) * start[held]  # sum(u) z* + sum u_k D_k, as the objective takes it
             total += held.sum() * objective(start[held] + cold, increments[:, held], label[held], 0, 0, u)
         by_strength.append(total / 80)
-    assert row.loss_after == pytest.approx(min(by_strength), abs=1e-4)
+    assert row.loss_after == pytest.approx(min(by_strength), abs=1e-5)
     assert row.strength == STRENGTHS[int(np.argmin(by_strength))]
     shares = cvxpy_shares(start, increments, label, 4, row.strength)
     assert row.temperature == pytest.approx(1 / shares.sum(), rel=1e-2) and row.temperature > 1.2
