@@ -103,9 +103,10 @@ class SurrogateConfig(Section):
     pair_coverage: Positive = Field(5, description="Every pair of datasets is in at least so many subsets.")
     exhaustive_up_to: int = Field(12, ge=1, le=14)
     lambdas: list[Annotated[float, Field(gt=0)]] = Field(
-        [1000, 300, 100, 30, 10, 3, 1],
+        [1000, 300, 100, 30, 10, 3, 1, 0.3],
         min_length=1,
-        description="Regularisation path, largest first: 1 stands for training to its end, 10 for a tenth of it.",
+        description="Regularisation path, largest first: 10 stands for a tenth of training, 1 for all of it at the "
+        "gradients of theta*, less for what they underestimate, as they shrink on the way.",
     )
 
 
@@ -141,7 +142,9 @@ class BoostingConfig(Section):
 class EnsembleConfig(Section):
     """Weights, baselines and evaluation."""
 
-    baselines: list[Literal["multitask", "per_dataset"]] = Field(["multitask"])
+    baselines: list[Literal["multitask", "per_dataset"]] = Field(
+        ["multitask"], description="Also trained, to compare with; the multi-task adapter is a member of the ensemble."
+    )
     bootstrap: int = Field(1000, gt=0, le=100_000)
 
 

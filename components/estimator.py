@@ -1,8 +1,8 @@
 """What a joint fine-tune on a group of datasets would reach, estimated from stored features.
 
 For each subset the first-order surrogate is fitted to the training rows along a path of lambdas, and its loss is
-measured on the validation rows. The path ends where training would, at lambda = 1 / (the datasets' training times
-together): a small group is not credited with steps that it will not make. On the path, lambda is chosen for each
+measured on the validation rows. The path is in units of lambda = 1 / (the datasets' training times together), where
+training would end: a small group is not credited with steps that it will not make. On it, lambda is chosen for each
 subset by the mean validation loss of its datasets, the twin of early stopping. Rows that choose flatter what they
 measure, so every choice is also made on each half of the validation rows alone; cross-fitting sets one half's choice
 against the other half's loss.

@@ -130,7 +130,7 @@ def _training(records: Iterable[Mapping[str, Any]], facts: _Facts, made: Mapping
         known = facts["weights"]
         found["weights"] = {
             "datasets": list(known["rows"]),
-            "groups": known["groups"],
+            "members": known["members"],
             "matrix": [row["weights"] for row in known["rows"].values()],
             "temperatures": [row["temperature"] for row in known["rows"].values()],
         }
@@ -149,8 +149,9 @@ def _cost(records: list[dict[str, Any]], facts: _Facts, made: Mapping[str, Any])
     """Seconds, memory and FLOPs by step, and what the ensemble costs over one multi-task adapter.
 
     A step's FLOPs are those that this run spent. ``ours`` is what the result took, whichever run spent it: warm start,
-    extraction, groups and boosters, also where they (of features: single rows) were reused, and no evaluation;
-    ``multitask`` the multi-task adapter trained from theta*, or None where it was not asked for.
+    extraction, all members and boosters, also where they (of features: single rows) were reused, and no evaluation;
+    ``multitask`` the multi-task adapter trained from theta*, part of ``ours`` as it is a member, or None where it was
+    not asked for.
     """
     keys = ("step", "part", "seconds", "peak_memory_bytes", "flops", "reused")
     cost: dict[str, Any] = {"steps": [{key: record[key] for key in keys} for record in records]}
@@ -169,7 +170,7 @@ def _cost(records: list[dict[str, Any]], facts: _Facts, made: Mapping[str, Any])
         "multitask": multitask,
         "warm_start": ours.get("start", 0),
         "extract": sum(flops for label, flops in ours.items() if label.startswith("features/")),
-        "groups": sum(flops for label, flops in ours.items() if label.startswith("adapter/")),
+        "groups": sum(flops for label, flops in ours.items() if label.startswith("adapter/group-")),
         "boosters": sum(flops for label, flops in ours.items() if label.startswith("booster/")) + tried,
     }
     cost["extra_flops_share"] = total / multitask - 1 if multitask else None
@@ -180,4 +181,4 @@ _COSTED = ("start", "features", "adapter", "booster")
 
 
 def _is_ours(label: str) -> bool:
-    return not label.startswith("adapter/") or label.startswith("adapter/group-")
+    return not label.startswith("adapter/only-")

@@ -1,7 +1,7 @@
 """The config's recurring run on Kubeflow Pipelines: one by the config's name, never two at work, nothing made up for.
 
-Scheduled runs train no baselines: a multi-task baseline depends on every dataset, and would be trained anew each time.
-Every run of a schedule is named after KFP's id of it, as every run on a cluster is.
+Scheduled runs train no adapter only to compare with; the multi-task adapter, where the config asks for it, is a member
+of the ensemble and stays. Every run of a schedule is named after KFP's id of it, as every run on a cluster is.
 """
 
 from collections.abc import Callable
@@ -10,6 +10,7 @@ from typing import Any
 from components import cron
 from components.config import RunConfig
 from components.errors import UserError
+from components.members import MULTITASK
 from pipelines.invocation import typed
 from pipelines.kfp_api import Api, called, once
 from pipelines.submit import Version, experiment_id, upload
@@ -29,8 +30,9 @@ def schedule(api: Api, config: RunConfig) -> tuple[Any, bool]:
         UserError: the config has no schedule or none that could run, or as ``submit``.
     """
     expression = _expression(config)
-    without = config.ensemble.model_copy(update={"baselines": []})
-    version = upload(api, config.model_copy(update={"ensemble": without}))
+    members = [name for name in config.ensemble.baselines if name == MULTITASK]
+    ensemble = config.ensemble.model_copy(update={"baselines": members})
+    version = upload(api, config.model_copy(update={"ensemble": ensemble}))
     before = [entry.recurring_run_id for entry in recurring_runs(api, config)]
 
     def find() -> Any | None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from components.config import BoostingConfig, ModelConfig
-from components.ensemble_logits import boosters_of, ensemble_logits, group_logits, has_logits, start_logits
+from components.ensemble_logits import boosters_of, ensemble_logits, has_logits, member_logits, start_logits
 from components.label_logits import logits_label
 from components.step import Step
 from components.tables import Logits, write_logits
@@ -61,9 +61,9 @@ def test_a_groups_logits_have_its_boosters(tmp_path: Path) -> None:
 
             step.obtain(logits_label(name, "mood", "validation"), "logits", {"model": name}, write)
         references = {name: made.key for name, made in step.made.items()}
-        bare = group_logits(step, references, "group-1", "mood", "validation")
+        bare = member_logits(step, references, "group-1", "mood", "validation")
         kept = dict.fromkeys(("booster/group-1-0", "booster/group-1-1", "booster/group-11-0"), "key")
-        boosted = group_logits(step, references | kept, "group-1", "mood", "validation")
+        boosted = member_logits(step, references | kept, "group-1", "mood", "validation")
         start = start_logits(step, references, "mood", "validation")
     assert bare.dtype == np.float64
     np.testing.assert_allclose(bare, tables["group-1"])

@@ -74,7 +74,7 @@ def write_ensemble(folder: Path, model: ModelConfig) -> dict[str, Any]:
             }
         },
         "start": {"folder": "adapters/start", "digest": digest("start")},
-        "groups": [
+        "members": [
             _group("group-0", ["mood", "story"], [_booster("group-0-booster-0")]),
             _group("group-1", ["pair"], []),
         ],

@@ -3,10 +3,12 @@
 Methods, each with the product's recipe: one multi-task adapter from the raw initialisation and from theta*; an adapter
 each; the chosen groups by their own adapter and weighted; random partitions of the same shape, others for every seed;
 m adapters on everything with 1/m of the steps each; two multi-task adapters weighted, and their weights averaged; the
-chosen groups with theta* or with a multi-task adapter as one member more. "multi-task and chosen groups" has the same
-members as "chosen groups and multi-task"; the weights' prior is on the one named first.
+chosen groups with theta* or with a multi-task adapter as one member more. The product's ensemble is "multi-task and
+chosen groups"; its control is the same with random groups. "Chosen groups and multi-task" has the same members; the
+weights' prior is on what is named first.
 """
 
+import re
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -18,9 +20,11 @@ from benchmarks.truth.members import Members
 from benchmarks.truth.methods import Method, Parts, measured, table
 from benchmarks.truth.setting import Setting, note
 from benchmarks.truth.steps import run_until
+from components.artifacts import Artifact
 from components.validation.subsets import random_partitions
 
 RAW, FROM_START, EACH, RANDOM = "multi-task, raw start", "multi-task", "an adapter each", "random partition"
+ENSEMBLE = "multi-task and chosen groups, weighted"
 
 
 def controls(to: Setting, partitions: int, seeds: int) -> None:
@@ -46,38 +50,43 @@ def controls(to: Setting, partitions: int, seeds: int) -> None:
 def methods(members: Members, groups: list[list[str]], seed: int, partitions: int) -> Iterator[Method]:
     """Every method for one seed; its members are trained as it is reached."""
     names, m = members.prepared.names, len(groups)
-    yield Method(RAW, [(members.from_raw(names, seed), names)], "own", start=False)
+    yield Method(RAW, [(members.from_raw(names, seed), names)], start=False)
     once = members.trained(names, seed)
-    yield Method(FROM_START, [(once, names)], "own")
+    yield Method(FROM_START, [(once, names)])
     chosen: Parts = [(members.trained(group, seed), group) for group in groups]
-    yield Method("chosen groups, own", chosen, "own", features=True)
-    yield Method("chosen groups, weighted", chosen, "all", features=True)
-    yield Method("chosen groups and theta*, weighted", [*chosen, (None, [])], "all", features=True)
-    yield Method("chosen groups and multi-task, weighted", [*chosen, (once, [])], "all", features=True)
-    both: Parts = [(once, names), *((adapter, []) for adapter, _ in chosen)]
-    yield Method("multi-task and chosen groups, weighted", both, "all", features=True)
-    yield Method("multi-task and theta*, weighted", [(once, names), (None, [])], "all")
-    yield Method(EACH, [(members.trained([name], seed), [name]) for name in names], "own")
+    yield Method("chosen groups, own", chosen, features=True)
+    yield Method("chosen groups, weighted", chosen, weighted=True, features=True)
+    yield Method("chosen groups and theta*, weighted", [*chosen, (None, [])], weighted=True, features=True)
+    yield Method("chosen groups and multi-task, weighted", [*chosen, (once, [])], weighted=True, features=True)
+    yield Method(ENSEMBLE, with_first(once, names, chosen), weighted=True, features=True)
+    yield Method("multi-task and theta*, weighted", [(once, names), (None, [])], weighted=True)
+    yield Method(EACH, [(members.trained([name], seed), [name]) for name in names])
     again = members.trained(names, seed + 1000)
-    yield Method("two multi-task, weighted", [(once, names), (again, names)], "all")
-    yield Method("two multi-task, averaged weights", [(members.averaged([once, again]), names)], "own")
+    yield Method("two multi-task, weighted", [(once, names), (again, names)], weighted=True)
+    yield Method("two multi-task, averaged weights", [(members.averaged([once, again]), names)])
     for k, drawn in enumerate(random_partitions(groups, names, partitions, np.random.default_rng(seed))):
         parts: Parts = [(members.trained(group, seed), group) for group in drawn]
-        yield Method(f"{RANDOM} {k}, own", parts, "own")
+        yield Method(f"{RANDOM} {k}, own", parts)
         if k == 0:  # to weigh, every adapter answers every dataset: that costs more than to train it
-            yield Method(f"{RANDOM} {k}, weighted", parts, "all")
+            yield Method(f"{RANDOM} {k}, weighted", parts, weighted=True)
+            yield Method(f"{RANDOM} {k}, multi-task and they, weighted", with_first(once, names, parts), weighted=True)
     shares: Parts = [(members.brief(names, seed + 100 * k, 1 / m), names) for k in range(m)]
-    yield Method(f"{m} adapters on everything, 1/{m} of the steps", shares, "all")
+    yield Method(f"{m} adapters on everything, 1/{m} of the steps", shares, weighted=True)
+
+
+def with_first(multitask: Artifact, names: list[str], groups: Parts) -> Parts:
+    """The members of the product's ensemble: a multi-task adapter, which answers first, and groups."""
+    return [(multitask, names), *((adapter, []) for adapter, _ in groups)]
 
 
 def with_mean_of_random(results: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
     """The results with random partitions as their mean, seed by seed: a partition is drawn anew for every seed."""
     found = {name: rows for name, rows in results.items() if not name.startswith(RANDOM)}
-    for kind in ("own", "weighted"):
-        drawn = [rows for name, rows in results.items() if name.startswith(RANDOM) and name.endswith(kind)]
+    for kind in (", own", ", weighted", ", multi-task and they, weighted"):
+        drawn = [rows for name, rows in results.items() if re.fullmatch(rf"{RANDOM} \d+{kind}", name)]
         if drawn:
             seeds = min(map(len, drawn))
-            found[f"{RANDOM}s, {kind}"] = [mean([rows[seed] for rows in drawn]) for seed in range(seeds)]
+            found[f"{RANDOM}s{kind}"] = [mean([rows[seed] for rows in drawn]) for seed in range(seeds)]
     return found
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -15,10 +15,7 @@ from components.prepared import PreparedDataset
 from components.validation.partitions import difference
 
 Parts = list[tuple[Artifact | None, Sequence[str]]]
-"""Members of an ensemble: an adapter (None: theta* itself), and the datasets it is the own adapter of. A member without
-such datasets is common to all."""
-Among = Literal["own", "common", "all"]
-"""Which members answer a dataset: its own alone, its own and the common ones, or all."""
+"""Members of an ensemble: an adapter (None: theta* itself), and the datasets that it answers first."""
 
 
 @dataclass(frozen=True)
@@ -26,31 +23,22 @@ class Method:
     """One way to answer.
 
     Attributes:
-        among: which members answer a dataset; where several do, with weights fitted on validation rows.
+        weighted: all members answer, with weights fitted on validation rows, the first member with its prior; else the
+            first alone.
         start: whether the warm start's FLOPs are part of its price.
         features: whether extraction's are.
     """
 
     name: str
     parts: Parts
-    among: Among
+    weighted: bool = False
     start: bool = True
     features: bool = False
 
-    @property
-    def weighted(self) -> bool:
-        """Whether several members answer."""
-        return self.among != "own"
-
     def answering(self, name: str) -> tuple[Parts, int]:
-        """The members that answer a dataset, and which of them is its own."""
-        own = next(part for part in self.parts if name in part[1])
-        found = {
-            "own": [own],
-            "common": [part for part in self.parts if part is own or not part[1]],
-            "all": self.parts,
-        }[self.among]
-        return found, next(k for k, part in enumerate(found) if part is own)
+        """The members that answer a dataset, and which of them is its first."""
+        first = next(k for k, part in enumerate(self.parts) if name in part[1])
+        return (self.parts, first) if self.weighted else ([self.parts[first]], 0)
 
 
 def measured(members: Members, method: Method, seed: int) -> dict[str, Any]:
@@ -121,13 +109,13 @@ def _answers(
     members: Members, method: Method, dataset: PreparedDataset, seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Labels of a dataset's test rows, the method's logits, and the calibrated ones (the same where it is weighted)."""
-    name, (parts, own) = dataset.name, method.answering(dataset.name)
+    name, (parts, first) = dataset.name, method.answering(dataset.name)
     found = {}
     for split in ("validation", "test"):
         start, label = members.logits(None, name, split)
         found[split] = start, np.stack([members.logits(adapter, name, split)[0] for adapter, _ in parts]), label
     start, stacked, label = found["validation"]
-    row = fit_weights(start, stacked - start, label, own, seed)
+    row = fit_weights(start, stacked - start, label, first, seed)
     start, stacked, label = found["test"]
     calibrated = ensemble_logits(start, stacked, row.weights, row.temperature)
     return label, calibrated if method.weighted else stacked[0], calibrated

@@ -1,7 +1,7 @@
-"""Which recipe wins per FLOP: how the epochs are divided between warm start and groups, and whether theta* answers too.
+"""Which recipe wins per FLOP: how the epochs are divided between warm start and groups, and at which rate.
 
 Beside each recipe stands one multi-task adapter from the raw initialisation with as many epochs and the same rate. The
-first recipe's is the one that all methods are compared with. theta* as a member costs no training.
+first recipe's is the one that all methods are compared with. The product's ensemble has a multi-task adapter more.
 """
 
 import math
@@ -11,13 +11,16 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from benchmarks.truth import setting
+from benchmarks.truth.controls import with_first
 from benchmarks.truth.members import Members
 from benchmarks.truth.methods import Method, Parts, measured, table
 from benchmarks.truth.setting import Setting, note
 from benchmarks.truth.steps import run_until
 
 # warm start's epochs : groups' epochs : learning rate : groups
-RECIPES = ("1:2:0.001:auto", "2:1:0.001:auto", "2:2:0.001:auto", "1:3:0.002:auto")
+RECIPES = (
+    "1:2:0.001:auto", "2:1:0.001:auto", "2:2:0.001:auto", "1:3:0.002:auto", "2:1:0.002:auto", "2:2:0.002:auto",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -77,13 +80,15 @@ def recipes(to: Setting, of: list[Recipe], seeds: int) -> None:
 def raw(members: Members, seed: int, recipe: Recipe) -> Method:
     """One multi-task adapter of as many epochs, without a warm start."""
     names = members.prepared.names
-    return Method(recipe.raw(), [(members.from_raw(names, seed), names)], "own", start=False)
+    return Method(recipe.raw(), [(members.from_raw(names, seed), names)], start=False)
 
 
 def methods(members: Members, groups: list[list[str]], seed: int, recipe: Recipe) -> Iterator[Method]:
     """The ways to answer that a recipe's adapters allow."""
     names, told = members.prepared.names, recipe.told()
-    yield Method(f"{told}: theta*", [(None, names)], "own")
+    yield Method(f"{told}: theta*", [(None, names)])
     chosen: Parts = [(members.trained(group, seed), group) for group in groups]
-    yield Method(f"{told}: own", chosen, "own", features=True)
-    yield Method(f"{told}: own and theta*", [*chosen, (None, [])], "common", features=True)
+    yield Method(f"{told}: own", chosen, features=True)
+    once = members.trained(names, seed)
+    yield Method(f"{told}: multi-task", [(once, names)])
+    yield Method(f"{told}: ensemble", with_first(once, names, chosen), weighted=True, features=True)

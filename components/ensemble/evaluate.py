@@ -18,9 +18,10 @@ from components.ensemble.compare import compare, told
 from components.ensemble.figures import draw_figures
 from components.ensemble.metrics import average, intervals, scored_tables
 from components.ensemble.report import render_report
-from components.ensemble_logits import ensemble_logits, group_logits, has_logits, start_logits
+from components.ensemble_logits import ensemble_logits, has_logits, member_logits, start_logits
 from components.inputs import BASE, Prepared, read_datasets
 from components.label_logits import passed_logits
+from components.members import members_of, own_group
 from components.reconnect import reconnect
 from components.step import Step, read_records, read_references
 from components.summary import assemble
@@ -101,11 +102,12 @@ def _predictions(
 ) -> Predictions:
     """Test logits by method and dataset."""
     out: Predictions = {method: {} for method in METHODS}
+    members = members_of(groups, step.config.ensemble.baselines)
     for dataset in prepared.datasets:
         name = dataset.name
         start = start_logits(step, references, name, "test")
-        stacked = np.stack([group_logits(step, references, f"group-{k}", name, "test") for k in range(len(groups))])
-        own = next(k for k, group in enumerate(groups) if name in group)
+        stacked = np.stack([member_logits(step, references, member, name, "test") for member in members])
+        own = list(members).index(own_group(members, name))
         answered = weighed.facts["rows"][name]
         out["base"][name] = passed_logits(step, references, BASE, name, "test")
         out["start"][name] = start

@@ -78,7 +78,7 @@ def weight_heatmap(summary: Summary) -> Figure:
     figure, axes = canvas(2.9 + 0.62 * matrix.shape[1], 1.1 + 0.26 * min(len(names), MOST_LABELS))
     _heatmap(axes, matrix, SEQUENTIAL, Normalize(0, 1), "{:.2f}")
     rows = [f"{names[i]} (T {weights['temperatures'][i]:.3g})" for i in order]
-    _name_ticks(axes, rows, weights["groups"])
+    _name_ticks(axes, rows, weights["members"])
     for row, i in enumerate(order):
         for k, group in enumerate(groups):
             if names[i] in group:

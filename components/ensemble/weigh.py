@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from components.ensemble.weights import fit_weights
-from components.ensemble_logits import group_logits, start_logits
+from components.ensemble_logits import member_logits, start_logits
+from components.members import first_choice, members_of
 from components.step import Step, read_references
 
 
@@ -26,6 +27,7 @@ def run(
         names = list(read_references(datasets))
         references = read_references(features) | read_references(adapters) | read_references(boosters)
         groups: list[list[str]] = step.load(read_references(partition), "partition").facts["groups"]
+        members = members_of(groups, step.config.ensemble.baselines)
         used = {
             label: key
             for label, key in references.items()
@@ -33,24 +35,24 @@ def run(
         }
         inputs = {
             "logits": dict(sorted(used.items())),
-            "groups": groups,
+            "members": members,
             "shrinkage": step.config.boosting.shrinkage,
             "seed": step.config.seed,
         }
-        step.obtain("weights", "weights", inputs, lambda folder: _write(step, references, names, groups, folder))
+        step.obtain("weights", "weights", inputs, lambda folder: _write(step, references, names, members, folder))
         step.pass_on(weights)
 
 
 def _write(
-    step: Step, references: dict[str, str], names: list[str], groups: list[list[str]], folder: Path
+    step: Step, references: dict[str, str], names: list[str], members: dict[str, list[str]], folder: Path
 ) -> dict[str, Any]:
     rows: dict[str, dict[str, Any]] = {}
     for done, name in enumerate(names):
         start = start_logits(step, references, name, "validation")
-        logits = [group_logits(step, references, f"group-{k}", name, "validation") for k in range(len(groups))]
-        own = next(k for k, group in enumerate(groups) if name in group)
+        logits = [member_logits(step, references, member, name, "validation") for member in members]
+        first = list(members).index(first_choice(members, name))
         row = fit_weights(
-            start.logits.astype(np.float64), np.stack(logits) - start.logits, start.label, own, step.config.seed
+            start.logits.astype(np.float64), np.stack(logits) - start.logits, start.label, first, step.config.seed
         )
         rows[name] = {
             "weights": row.weights.tolist(),
@@ -61,4 +63,4 @@ def _write(
         }
         step.progress(done + 1, len(names), name)
     (folder / "weights.json").write_text(json.dumps(rows, indent=1, sort_keys=True))
-    return {"rows": rows, "groups": [f"group-{k}" for k in range(len(groups))]}
+    return {"rows": rows, "members": list(members)}

@@ -3,17 +3,17 @@
 For one dataset, with ``z*`` the logits at theta* and ``D_k = z_k - z*`` what adapter k adds to them, weights w and a
 temperature T >= 1 are
 
-    argmin over simplex and T of   mean cross-entropy of (z* + sum_k w_k D_k) / T  +  strength * (1 - w_own) / T
+    argmin over simplex and T of   mean cross-entropy of (z* + sum_k w_k D_k) / T  +  strength * (1 - w_first) / T
 
 Adapters fine-tuned on few rows are surer than they are right. Without T the weights would mend that, and prefer
 adapters that know less to adapters that know more: mixing several makes an answer less sure. The problem stays convex:
 ``u = w / T`` is non-negative and sums to at most one, and what is left, ``1 - sum u``, is the share of one member more,
 whose logits are all zero. So ``u`` and that share lie on a simplex of m + 1 corners.
 
-The prior is linear on purpose. A quadratic pull towards the own group's adapter only ever shrinks the other weights,
+The prior is linear on purpose. A quadratic pull towards the dataset's first choice only ever shrinks the other weights,
 so every adapter would have to be run for every dataset. The linear one has a kink at the vertex of the simplex: from a
-finite strength on, the solution is exactly the own adapter alone. Its price: strength has a unit (nats a row for giving
-up the own adapter), so one grid serves all datasets only because cross-entropy is in nats too.
+finite strength on, the solution is exactly the first choice alone. Its price: strength has a unit (nats a row for
+giving up the first choice), so one grid serves all datasets only because cross-entropy is in nats too.
 
 The problem is convex and has a handful of unknowns, so it is solved exactly: Newton's method, each step a quadratic
 programme over the simplex, until the Frank-Wolfe duality gap is below ``GAP``.
@@ -43,8 +43,8 @@ class WeightRow:
     """One dataset's weights.
 
     ``weights [m]`` are non-negative and sum to one; ``temperature`` is in 1 .. ``HOTTEST``. ``strength`` is the
-    prior's, in nats; infinite: own adapter only. ``loss_before`` is the validation cross-entropy (nats a row) of the
-    own adapter alone at temperature 1; ``loss_after`` that of the weighted sum at its temperature, every row scored by
+    prior's, in nats; infinite: first choice only. ``loss_before`` is the validation cross-entropy (nats a row) of the
+    first choice alone at temperature 1; ``loss_after`` that of the weighted sum at its temperature, every row scored by
     what was fitted without its fold. Their difference is what weights and temperature gain together; the strength was
     chosen by the latter, so it flatters by what the best of ``len(STRENGTHS)`` gains by luck.
     """
@@ -56,17 +56,17 @@ class WeightRow:
     loss_after: float
 
 
-def fit_weights(start_logits: Array, increments: Array, label: NDArray[np.int64], own: int, seed: int) -> WeightRow:
+def fit_weights(start_logits: Array, increments: Array, label: NDArray[np.int64], first: int, seed: int) -> WeightRow:
     """Fit one dataset's row of W and its temperature, the prior's strength by 5-fold cross-validation.
 
     Args:
         start_logits: ``z*``, ``[N, C]``.
-        increments: ``z_k - z*`` of each of the m groups (boosters included), ``[m, N, C]``.
+        increments: ``z_k - z*`` of each of the m members (boosters included), ``[m, N, C]``.
         label: the right answers, ``[N]``, in ``0 .. C - 1``.
-        own: the group that the dataset belongs to.
+        first: the member that answers alone unless the others are worth it.
         seed: of the folds.
 
-    With fewer rows than folds nothing can be learnt from them: the row is then the own adapter's, at temperature 1.
+    With fewer rows than folds nothing can be learnt from them: the row is then the first choice's, at temperature 1.
 
     Raises:
         ValueError: shapes that do not fit each other, a label out of range, or logits that are not finite.
@@ -74,18 +74,18 @@ def fit_weights(start_logits: Array, increments: Array, label: NDArray[np.int64]
     offset, slopes = _against_label(start_logits, increments, label)
     undecided = -offset[:, :, None]  # one member more, the last: it answers with all labels alike
     slopes = np.concatenate([slopes, undecided], axis=2)
-    rows, groups = len(label), len(increments)
-    if not 0 <= own < groups:
-        raise ValueError(f"own is {own}, but there are {groups} groups")
-    vertex = np.eye(groups)[own]
+    rows, count = len(label), len(increments)
+    if not 0 <= first < count:
+        raise ValueError(f"first is {first}, but there are {count} members")
+    vertex = np.eye(count)[first]
     before = float(_row_losses(offset, slopes, np.append(vertex, 0.0)).mean())
     if rows < FOLDS:
         return WeightRow(vertex, 1.0, float("inf"), before, before)
-    strengths = STRENGTHS if groups > 1 else STRENGTHS[:1]
+    strengths = STRENGTHS if count > 1 else STRENGTHS[:1]
     fold = np.random.default_rng(seed).permutation(rows) % FOLDS
-    held_out = np.array([_held_out_losses(offset, slopes, own, strengths, fold == k) for k in range(FOLDS)]).sum(0)
+    held_out = np.array([_held_out_losses(offset, slopes, first, strengths, fold == k) for k in range(FOLDS)]).sum(0)
     best = int(np.argmin(held_out))  # the first of equals: the strongest prior
-    shares = _path(offset, slopes, own, strengths[: best + 1])[-1][:-1]
+    shares = _path(offset, slopes, first, strengths[: best + 1])[-1][:-1]
     total = float(shares.sum())
     weights = shares / total if total > 0 else vertex
     temperature = 1 / max(total, 1 / HOTTEST) if total < 1 - NEGLIGIBLE else 1.0
@@ -169,10 +169,10 @@ def _derivatives(offset: Array, slopes: Array, weights: Array) -> tuple[float, A
     return float(loss.mean()), expected.mean(0), spread.T @ spread / len(loss)
 
 
-def _path(offset: Array, slopes: Array, own: int, strengths: tuple[float, ...]) -> list[Array]:
+def _path(offset: Array, slopes: Array, first: int, strengths: tuple[float, ...]) -> list[Array]:
     """Shares of the members for each strength, strongest prior first, each solve begun where the last one ended."""
     members = slopes.shape[-1]
-    free = np.isin(np.arange(members), (own, members - 1))
+    free = np.isin(np.arange(members), (first, members - 1))
     alone = solve_simplex(offset, slopes[:, :, free], np.zeros(2), np.array([1.0, 0.0]))
     path = [np.zeros(members)]
     path[0][free] = alone
@@ -182,8 +182,8 @@ def _path(offset: Array, slopes: Array, own: int, strengths: tuple[float, ...]) 
 
 
 def _held_out_losses(
-    offset: Array, slopes: Array, own: int, strengths: tuple[float, ...], held_out: NDArray[np.bool_]
+    offset: Array, slopes: Array, first: int, strengths: tuple[float, ...], held_out: NDArray[np.bool_]
 ) -> list[float]:
     """Summed loss of the held-out rows for each strength, shares fitted on the others."""
-    path = _path(offset[~held_out], slopes[~held_out], own, strengths)
+    path = _path(offset[~held_out], slopes[~held_out], first, strengths)
     return [float(_row_losses(offset[held_out], slopes[held_out], shares).sum()) for shares in path]

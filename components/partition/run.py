@@ -10,6 +10,7 @@ from safetensors.numpy import load_file
 from components.artifacts import Artifact
 from components.group_estimator import estimated_from, group_estimator
 from components.inputs import Prepared, features_of, read_datasets
+from components.members import members_of
 from components.step import Step, read_references
 
 TABLE = "estimates.safetensors"
@@ -79,10 +80,8 @@ def _write(
 
 
 def jobs(groups: list[list[str]], names: list[str], baselines: list[Any]) -> list[str]:
-    """The training jobs of a partition. A baseline whose datasets are a group's is that group's adapter: no job."""
-    wanted = [{"name": f"group-{i}", "datasets": group} for i, group in enumerate(groups)]
-    if "multitask" in baselines and len(groups) > 1:
-        wanted.append({"name": "multitask", "datasets": names})
+    """The training jobs: the members, and the baselines. One whose datasets are a group's is that group's: no job."""
+    wanted = [{"name": name, "datasets": datasets} for name, datasets in members_of(groups, baselines).items()]
     if "per_dataset" in baselines:
         wanted += [{"name": f"only-{name}", "datasets": [name]} for name in names if [name] not in groups]
     return [json.dumps(job) for job in wanted]

@@ -20,7 +20,7 @@ from components.step import Step
 def write_ensemble(
     step: Step,
     prepared: Prepared,
-    groups: list[list[str]],
+    members: Mapping[str, list[str]],
     references: Mapping[str, str],
     runs: Mapping[str, str],
     folder: Path,
@@ -28,8 +28,9 @@ def write_ensemble(
     """Fill ``folder``; returns what ``ensemble.json`` says.
 
     Args:
+        members: datasets of each by name.
         references: everything the steps before passed on.
-        runs: MLflow run of each group's adapter.
+        runs: MLflow run of each member's adapter.
     """
     config = step.config
     weighed = step.load(references, "weights")
@@ -40,7 +41,7 @@ def write_ensemble(
         "base": _base(step, references, folder),
         "datasets": {name: _dataset(step, prepared, name) for name in prepared.names},
         "start": _copy(step.load(references, START), folder, START),
-        "groups": [_group(step, references, f"group-{k}", members, runs, folder) for k, members in enumerate(groups)],
+        "members": [_member(step, references, name, datasets, runs, folder) for name, datasets in members.items()],
         **weights_told(weighed.facts["rows"]),
         "merged": _merged(step, references, prepared, folder),
         "router": _router(step, references, folder),
@@ -89,13 +90,13 @@ def _dataset(step: Step, prepared: Prepared, name: str) -> dict[str, Any]:
     }
 
 
-def _group(
-    step: Step, references: Mapping[str, str], name: str, members: list[str], runs: Mapping[str, str], folder: Path
+def _member(
+    step: Step, references: Mapping[str, str], name: str, datasets: list[str], runs: Mapping[str, str], folder: Path
 ) -> dict[str, Any]:
     boosters = sorted(label for label in references if label.startswith(f"booster/{name}-"))
     return {
         "name": name,
-        "datasets": members,
+        "datasets": datasets,
         **_copy(step.load(references, f"adapter/{name}"), folder, name),
         "run_id": runs[name],
         "boosters": [

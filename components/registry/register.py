@@ -56,10 +56,10 @@ def ensemble_digest(description: Mapping[str, Any]) -> str:
     """
     kept = {key: value for key, value in description.items() if key not in INCIDENTAL}
     kept["base"] = {key: value for key, value in kept["base"].items() if key not in ("id", "revision", "storage")}
-    groups = [
-        {key: value for key, value in group.items() if key not in ("run_id", "folder")} for group in kept["groups"]
+    members = [
+        {key: value for key, value in member.items() if key not in ("run_id", "folder")} for member in kept["members"]
     ]
-    return digest_of({**kept, "groups": groups})
+    return digest_of({**kept, "members": members})
 
 
 def register_ensemble(
@@ -77,7 +77,7 @@ def register_ensemble(
 
     Args:
         run_id: the pipeline's parent run, which the model is logged under.
-        adapters: group, booster or ``start`` -> version in ``<name>-adapters``.
+        adapters: member, booster or ``start`` -> version in ``<name>-adapters``.
         metrics: what to keep with the version, for a look without opening the run.
     """
     description = json.loads((folder / "ensemble.json").read_text())
@@ -106,13 +106,13 @@ def version_tags(
         tags[f"dataset.{name}.digest"] = dataset["digest"]
     for kind, artifact in description["artifacts"].items():
         tags |= {f"{kind}.key": artifact["key"], f"{kind}.digest": artifact["digest"]}
-    for group in description["groups"]:
-        prefix = f"adapter.{group['name']}"
+    for member in description["members"]:
+        prefix = f"adapter.{member['name']}"
         tags |= {
-            f"{prefix}.digest": group["digest"],
-            f"{prefix}.run_id": group["run_id"],
-            f"{prefix}.datasets": canonical(group["datasets"]),
-            f"{prefix}.boosters": canonical([booster["digest"] for booster in group["boosters"]]),
+            f"{prefix}.digest": member["digest"],
+            f"{prefix}.run_id": member["run_id"],
+            f"{prefix}.datasets": canonical(member["datasets"]),
+            f"{prefix}.boosters": canonical([booster["digest"] for booster in member["boosters"]]),
         }
     tags |= {f"adapter.{name}.version": str(number) for name, number in adapters.items()}
     for name, merged in description["merged"].items():
@@ -131,8 +131,8 @@ def served_merged(tags: Mapping[str, str]) -> dict[str, dict[str, float]]:
 
 
 def _others(description: Mapping[str, Any]) -> dict[str, str]:
-    """Digests of what an ensemble ships besides the groups' adapters: theta* and the boosters, by folder name."""
-    boosters = [booster for group in description["groups"] for booster in group["boosters"]]
+    """Digests of what an ensemble ships besides its members: theta* and the boosters, by folder name."""
+    boosters = [booster for member in description["members"] for booster in member["boosters"]]
     return {Path(shipped["folder"]).name: shipped["digest"] for shipped in (description["start"], *boosters)}
 
 

@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from components import tracking
 from components.adapter_log import record_adapter
 from components.alerts import alert
 from components.inputs import START, Prepared, read_datasets
+from components.members import members_of
 from components.model_versions import adapter_version, tag_version
 from components.reconnect import reconnect
 from components.registry import changes
@@ -50,12 +52,13 @@ def register(
         single = read_references([start, estimates, partition, weights, servable, evaluation])
         references = read_references(adapters) | read_references(boosters) | single
         groups: list[list[str]] = step.load(references, "partition").facts["groups"]
+        members = members_of(groups, step.config.ensemble.baselines)
         client = reconnect(str(step.config.tracking.uri))
         _record_start(step, context, prepared, references)
-        runs, versions = _where_adapters_are(step, client, len(groups), references)
+        runs, versions = _where_adapters_are(step, client, members, references)
         averages = step.load(references, "evaluation").facts["average"]
         with tempfile.TemporaryDirectory(prefix="loraloom-ensemble-") as folder:
-            write_ensemble(step, prepared, groups, references, runs, Path(folder))
+            write_ensemble(step, prepared, members, references, runs, Path(folder))
             registered = register_ensemble(
                 client,
                 step.config.name,
@@ -138,10 +141,10 @@ def _record_start(step: Step, context: str, prepared: Prepared, references: dict
 
 
 def _where_adapters_are(
-    step: Step, client: tracking.MlflowClient, groups: int, references: dict[str, str]
+    step: Step, client: tracking.MlflowClient, members: Iterable[str], references: dict[str, str]
 ) -> tuple[dict[str, str], dict[str, int]]:
-    """MLflow's run of each group's adapter, and the version of everything the ensemble ships."""
-    shipped = {f"group-{k}": f"adapter/group-{k}" for k in range(groups)} | {START: START}
+    """MLflow's run of each member's adapter, and the version of everything the ensemble ships."""
+    shipped = {name: f"adapter/{name}" for name in members} | {START: START}
     shipped |= {label.replace("/", "-"): label for label in references if label.startswith("booster/")}
     runs, versions = {}, {}
     for name, label in shipped.items():

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 FILE = "ensemble.json"
 # Raised when the folder's layout changes, what its numbers mean, or what a version's own code (pyfunc_model.py) calls
 # here: another one is then refused.
-SCHEMA = 2
+SCHEMA = 3
 
 # Rows of W sum to one only up to rounding; a remainder this small is not worth a forward pass of the start.
 NEGLIGIBLE = 1e-6
@@ -36,7 +36,9 @@ def read_description(folder: Path) -> dict[str, Any]:
     version = description.get("loraloom_version")
     maker = f"loraloom {version}" if version else "an older loraloom"
     if description["schema"] == 1:  # which had no temperatures
-        description |= {"schema": SCHEMA, "temperatures": dict.fromkeys(description["weights"], 1.0)}
+        description |= {"schema": 2, "temperatures": dict.fromkeys(description["weights"], 1.0)}
+    if description["schema"] == 2:  # whose members were groups only
+        description |= {"schema": SCHEMA, "members": description.pop("groups")}
     if description["schema"] != SCHEMA:
         raise UserError(
             f"the ensemble was made by {maker} in layout {description['schema']}; this is loraloom {__version__}, "
@@ -68,12 +70,12 @@ def base_config(description: Mapping[str, Any], folder: Path) -> ModelConfig:
 
 
 def adapter_folders(description: Mapping[str, Any]) -> dict[str, str]:
-    """Adapter name -> folder within the ensemble: ``start``, every group, its boosters, the merged ones."""
+    """Adapter name -> folder within the ensemble: ``start``, every member, its boosters, the merged ones."""
     folders = {"start": description["start"]["folder"]}
-    for group in description["groups"]:
-        folders[group["name"]] = group["folder"]
-        for i, booster in enumerate(group["boosters"]):
-            folders[booster_name(group["name"], i)] = booster["folder"]
+    for member in description["members"]:
+        folders[member["name"]] = member["folder"]
+        for i, booster in enumerate(member["boosters"]):
+            folders[booster_name(member["name"], i)] = booster["folder"]
     return folders | {merged_name(name): one["folder"] for name, one in description.get("merged", {}).items()}
 
 
@@ -88,22 +90,22 @@ def weights_told(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, A
 def coefficients(description: Mapping[str, Any], dataset: str) -> dict[str, float]:
     """What each adapter's logits are multiplied with for ``dataset``; adapters that don't count are left out.
 
-    With W the dataset's row of weights and ``z_g = z_k + sum_b eta_b (z_b - z*)`` a group with its boosters,
-    ``F = z* + sum_k W_k (z_g - z*)`` is linear in the adapters' logits. The coefficients sum to one, and the start's
+    With W the dataset's row of weights and ``y_k = z_k + sum_b eta_b (z_b - z*)`` a member with its boosters,
+    ``F = z* + sum_k W_k (y_k - z*)`` is linear in the adapters' logits. The coefficients sum to one, and the start's
     vanishes where W does sum to one and no booster counts. The sum is then divided by the dataset's temperature.
     """
     amounts: dict[str, float] = {}
-    for weight, group in zip(description["weights"][dataset], description["groups"], strict=True):
-        amounts[group["name"]] = weight
-        for i, booster in enumerate(group["boosters"]):
-            amounts[booster_name(group["name"], i)] = weight * booster["eta"]
+    for weight, member in zip(description["weights"][dataset], description["members"], strict=True):
+        amounts[member["name"]] = weight
+        for i, booster in enumerate(member["boosters"]):
+            amounts[booster_name(member["name"], i)] = weight * booster["eta"]
     amounts["start"] = 1.0 - sum(amounts.values())
     return {name: amount for name, amount in amounts.items() if abs(amount) > NEGLIGIBLE}
 
 
-def booster_name(group: str, index: int) -> str:
-    """What the ``index``-th booster of a group is called."""
-    return f"{group}-booster-{index}"
+def booster_name(member: str, index: int) -> str:
+    """What the ``index``-th booster of a member is called."""
+    return f"{member}-booster-{index}"
 
 
 def merged_name(dataset: str) -> str:

@@ -60,7 +60,7 @@ def export(folder: Path, target: Path, version: str) -> dict[str, Path]:
 
 
 def served_adapter(description: Mapping[str, Any], dataset: str) -> str:
-    """The one adapter that stands for a dataset's row of weights; a completion dataset's own group's."""
+    """The one adapter that stands for a dataset's row of weights; of a completion dataset, the weightiest."""
     if dataset in description.get("merged", {}):
         return merged_name(dataset)
     parts = coefficients(description, dataset)
@@ -98,7 +98,7 @@ def _write_adapter(folder: Path, target: Path, description: Mapping[str, Any], d
     for file in PEFT_FILES:
         shutil.copyfile(source / file, target / file)
     parts = coefficients(description, dataset)
-    group = next(group for group in description["groups"] if dataset in group["datasets"])
+    trained_on = {one["name"]: one["datasets"] for one in description["members"] if one["name"] in parts}
     card = TEMPLATES.get_template("card.md.j2").render(
         ensemble=description["name"],
         version=version,
@@ -107,7 +107,7 @@ def _write_adapter(folder: Path, target: Path, description: Mapping[str, Any], d
         base=description["base"],
         parts=parts,
         temperature=description["temperatures"][dataset],
-        trained_on=group["datasets"],
+        trained_on=trained_on,
         merged=description.get("merged", {}).get(dataset),
         results=description.get("results", {}).get(dataset, {}),
         exact=len(parts) == 1,

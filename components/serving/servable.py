@@ -13,7 +13,7 @@ import numpy as np
 from scipy.special import log_softmax
 
 from components.artifacts import Artifact, digest_of
-from components.ensemble_logits import boosters_of, ensemble_logits, group_logits, start_logits
+from components.ensemble_logits import boosters_of, ensemble_logits, member_logits, start_logits
 from components.inputs import START, Prepared, outputs_digest, read_datasets, weights_digest
 from components.label_logits import obtain_logits
 from components.prepared import PreparedDataset, SplitName
@@ -61,14 +61,14 @@ def run(
 def _described(step: Step, references: Mapping[str, str]) -> dict[str, Any]:
     """The part of ``ensemble.json`` that says how logits are added up."""
     weighed = step.load(references, "weights").facts
-    groups = [
+    members = [
         {
             "name": name,
             "boosters": [{"eta": step.config.boosting.shrinkage} for _ in boosters_of(references, name)],
         }
-        for name in weighed["groups"]
+        for name in weighed["members"]
     ]
-    return {"groups": groups, **weights_told(weighed["rows"])}
+    return {"members": members, **weights_told(weighed["rows"])}
 
 
 def _merge(step: Step, references: Mapping[str, str], dataset: str, parts: Mapping[str, float]) -> Artifact:
@@ -131,10 +131,10 @@ def _compared(
         model=merged_name(dataset.name),
     )
     name = dataset.name
-    groups = [group_logits(step, references, group["name"], name, split) for group in ensemble["groups"]]
+    members = [member_logits(step, references, member["name"], name, split) for member in ensemble["members"]]
     start = start_logits(step, references, name, split).logits.astype(np.float64)
     temperature = ensemble["temperatures"][name]
-    exact = ensemble_logits(start, np.stack(groups), np.array(ensemble["weights"][name]), temperature)
+    exact = ensemble_logits(start, np.stack(members), np.array(ensemble["weights"][name]), temperature)
     answered = table.logits / temperature
 
     def write(folder: Path) -> dict[str, Any]:

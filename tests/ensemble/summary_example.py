@@ -141,11 +141,11 @@ def _affinity(rng: np.random.Generator) -> dict[str, Any]:
 def _weights(rng: np.random.Generator) -> dict[str, Any]:
     rows = []
     for k, name in enumerate(NAMES):
-        share = rng.dirichlet(np.full(len(GROUPS), 0.6)) * (0 if k % 3 == 0 else 0.5)
+        share = rng.dirichlet(np.full(len(GROUPS) + 1, 0.6)) * (0 if k % 3 == 0 else 0.5)
         share[own(name)] += 1 - share.sum()
         rows.append(np.where(share < 0.02, 0, share).tolist())
     temperatures = [1.0 + 0.2 * (k % 4) for k in range(len(NAMES))]
-    return {"datasets": NAMES, "groups": GROUP_NAMES, "matrix": rows, "temperatures": temperatures}
+    return {"datasets": NAMES, "members": [*GROUP_NAMES, "multitask"], "matrix": rows, "temperatures": temperatures}
 
 
 def _interval(value: float, half: float) -> dict[str, float]:
@@ -237,4 +237,4 @@ def _cost() -> dict[str, Any]:
         step("weigh", None, 1.1, None, 0),
         step("evaluate", None, 9.7, None, 0),
     ]
-    return {"steps": steps, "training_flops": {"multitask": 8.0e16, "ours": 8.62e16}, "extra_flops_share": 0.0775}
+    return {"steps": steps, "training_flops": {"multitask": 8.0e16, "ours": 16.62e16}, "extra_flops_share": 1.0775}

@@ -149,9 +149,9 @@ def test_a_better_neighbour_takes_the_weight_and_noise_does_not():
     truth = np.eye(3)[label]
     start = np.zeros((300, 3))
     poor, good, noise = 0.1 * truth, 2 * truth + rng.normal(size=(300, 3)), rng.normal(size=(300, 3))
-    neighbour = fit_weights(start, np.stack([poor, good]), label, own=0, seed=0)
+    neighbour = fit_weights(start, np.stack([poor, good]), label, first=0, seed=0)
     assert neighbour.weights[1] > 0.5 and neighbour.loss_after < neighbour.loss_before - 0.2
-    alone = fit_weights(start, np.stack([good, good + 4 * noise]), label, own=0, seed=0)
+    alone = fit_weights(start, np.stack([good, good + 4 * noise]), label, first=0, seed=0)
     np.testing.assert_array_equal(alone.weights, [1, 0])
 
 
@@ -173,5 +173,5 @@ def test_wrong_inputs_are_refused():
         fit_weights(start, increments, label + 1, 0, 0)
     with pytest.raises(ValueError, match="finite"):
         fit_weights(start, np.where(increments > 1, np.nan, increments), label, 0, 0)
-    with pytest.raises(ValueError, match="own"):
+    with pytest.raises(ValueError, match="first is 5"):
         fit_weights(start, increments, label, 5, 0)

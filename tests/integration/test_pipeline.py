@@ -96,10 +96,12 @@ def test_adapters_lie_in_the_bucket_as_the_server_logged_them(done: Done, swift:
 def test_the_champion_can_be_fetched_through_the_server(done: Done, tmp_path: Path) -> None:
     folder = fetch(done.client, done.config.name, "1", tmp_path)
     described = json.loads((folder / "ensemble.json").read_text())
-    assert [group["datasets"] for group in described["groups"]] == done.summary["groups"]
-    for group in described["groups"]:
-        made = load(done.store, done.summary["artifacts"][f"adapter/{group['name']}"]["key"])
-        assert file_digest(folder / group["folder"] / WEIGHTS) == file_digest(made.folder / WEIGHTS)
+    *groups, multitask = described["members"]
+    assert [group["datasets"] for group in groups] == done.summary["groups"]
+    assert sorted(multitask["datasets"]) == sorted(dataset["name"] for dataset in done.summary["datasets"])
+    for member in described["members"]:
+        made = load(done.store, done.summary["artifacts"][f"adapter/{member['name']}"]["key"])
+        assert file_digest(folder / member["folder"] / WEIGHTS) == file_digest(made.folder / WEIGHTS)
 
 
 def test_the_report_is_shared_by_a_link(done: Done) -> None:

@@ -66,12 +66,15 @@ def test_runs_never_overlap_and_none_is_made_up_for(stub: KfpStub, tmp_path: Pat
     }
 
 
-def test_scheduled_runs_train_no_baselines_and_each_has_a_name_of_its_own(stub: KfpStub, tmp_path: Path) -> None:
+def test_scheduled_runs_train_nothing_only_to_compare_with_and_each_has_its_own_name(
+    stub: KfpStub, tmp_path: Path
+) -> None:
     config = config_of(stub, tmp_path)
-    assert config.ensemble.baselines == ["multitask"]
-    scheduled(config)
+    both = config.ensemble.model_copy(update={"baselines": ["multitask", "per_dataset"]})
+    scheduled(config.model_copy(update={"ensemble": both}))
     spec = next(yaml.safe_load_all(stub.versions[-1]["text"]))
-    assert unpack(spec["root"]["inputDefinitions"]["parameters"]["config"]["defaultValue"]).ensemble.baselines == []
+    told = unpack(spec["root"]["inputDefinitions"]["parameters"]["config"]["defaultValue"])
+    assert told.ensemble.baselines == ["multitask"]  # a member of the ensemble
     named = spec["root"]["dag"]["tasks"]["exit-handler-1"]["inputs"]["parameters"]["pipelinechannel--run_name"]
     assert named == {"runtimeValue": {"constant": "{{$.pipeline_job_uuid}}"}}  # KFP puts each run's id there
 

@@ -180,7 +180,7 @@ def test_the_same_ensemble_is_registered_once(client, registered, folder, tmp_pa
     shutil.copytree(folder, copy)
     description = json.loads((copy / "ensemble.json").read_text())
     description |= {"git_sha": "beef", "seed": 8, "loraloom_version": "0.0.1", "results": {"mood": {}}}
-    description["groups"][0]["run_id"] = "another"
+    description["members"][0]["run_id"] = "another"
     (copy / "ensemble.json").write_text(json.dumps(description))
     later_run = tracking.open_run(client, "desk", "later")
     later = register.register_ensemble(client, "desk", later_run, copy, adapters={}, metrics={})
@@ -191,7 +191,7 @@ def test_the_same_ensemble_is_registered_once(client, registered, folder, tmp_pa
 def test_the_digest_follows_what_decides_predictions(folder):
     description = json.loads((folder / "ensemble.json").read_text())
     before = register.ensemble_digest(description)
-    description["groups"][0]["boosters"][0]["eta"] = 0.25
+    description["members"][0]["boosters"][0]["eta"] = 0.25
     assert register.ensemble_digest(description) != before
     described = json.loads((folder / "ensemble.json").read_text())
     for field, value in (("weights", [0.6, 0.4]), ("temperatures", 2.0)):

@@ -34,8 +34,17 @@ def test_another_release_with_the_same_layout_is_read_with_a_warning(
 
 
 def test_the_layout_before_temperatures_is_read_at_temperature_one(tmp_path: Path) -> None:
-    found = read_description(write(tmp_path, schema=1, weights={"mood": [1.0], "pair": [1.0]}))
-    assert found["temperatures"] == {"mood": 1.0, "pair": 1.0} and found["schema"] == SCHEMA
+    groups = [{"name": "group-0"}]
+    found = read_description(write(tmp_path, schema=1, groups=groups, weights={"mood": [1.0], "pair": [1.0]}))
+    assert found["temperatures"] == {"mood": 1.0, "pair": 1.0} and found["members"] == groups
+    assert found["schema"] == SCHEMA
+
+
+def test_the_layout_whose_members_were_groups_is_read(tmp_path: Path) -> None:
+    told = {"groups": [{"name": "group-0"}], "weights": {"mood": [1.0]}, "temperatures": {"mood": 2.0}}
+    found = read_description(write(tmp_path, schema=2, **told))
+    assert found["members"] == told["groups"] and found["temperatures"] == {"mood": 2.0}
+    assert found["schema"] == SCHEMA and "groups" not in found
 
 
 def test_another_layout_is_refused_with_the_release_that_reads_it(tmp_path: Path) -> None:

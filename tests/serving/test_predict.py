@@ -114,7 +114,7 @@ def test_only_adapters_that_count_are_run(description):
     description["weights"]["pair"] = [0.0, 0.4]
     assert coefficients(description, "pair") == pytest.approx({"group-1": 0.4, "start": 0.6})
     description["weights"]["pair"] = [0.1] * 10
-    description["groups"] = [{"name": f"g{i}", "boosters": []} for i in range(10)]
+    description["members"] = [{"name": f"g{i}", "boosters": []} for i in range(10)]
     assert "start" not in coefficients(description, "pair"), "ten tenths are one only up to rounding"
 
 

@@ -62,7 +62,7 @@ class Ran:
             for dataset in DATASETS:
                 logits_of(step, self.adapters, dataset)
             rows = {name: {"weights": row, "temperature": TEMPERATURES[name]} for name, row in WEIGHTS.items()}
-            step.obtain("weights", "weights", {}, lambda _: {"groups": ["group-0", "group-1"], "rows": rows})
+            step.obtain("weights", "weights", {}, lambda _: {"members": ["group-0", "group-1"], "rows": rows})
             for label, artifact in self.adapters.items():
                 step.adopt(label, artifact)
             step.pass_on(folder / "earlier")
