@@ -125,7 +125,7 @@ def test_weights_lie_on_the_simplex(groups: int, classes: int, rows: int, seed: 
     random = np.random.default_rng(seed)
     start = random.normal(size=(rows, classes)) * scale
     increments = random.normal(size=(groups, rows, classes)) * scale
-    row = fit_weights(start, increments, random.integers(0, classes, rows), own=0, seed=0)
+    row = fit_weights(start, increments, random.integers(0, classes, rows), first=0, seed=0)
     assert row.weights.shape == (groups,)
     assert row.weights.min() >= 0
     assert math.isclose(row.weights.sum(), 1, abs_tol=1e-9)
