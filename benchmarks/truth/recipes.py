@@ -1,7 +1,8 @@
 """Which recipe wins per FLOP: how the epochs are divided between warm start and groups, and at which rate.
 
 Beside each recipe stands one multi-task adapter from the raw initialisation with as many epochs and the same rate. The
-first recipe's is the one that all methods are compared with. The product's ensemble has a multi-task adapter more.
+first recipe's is the one that all methods are compared with. Adapters answer alone: what mixing them gains is the
+controls' question.
 """
 
 import math
@@ -11,7 +12,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from benchmarks.truth import setting
-from benchmarks.truth.controls import with_first
 from benchmarks.truth.members import Members
 from benchmarks.truth.methods import Method, Parts, measured, table
 from benchmarks.truth.setting import Setting, note
@@ -89,6 +89,4 @@ def methods(members: Members, groups: list[list[str]], seed: int, recipe: Recipe
     yield Method(f"{told}: theta*", [(None, names)])
     chosen: Parts = [(members.trained(group, seed), group) for group in groups]
     yield Method(f"{told}: own", chosen, features=True)
-    once = members.trained(names, seed)
-    yield Method(f"{told}: multi-task", [(once, names)])
-    yield Method(f"{told}: ensemble", with_first(once, names, chosen), weighted=True, features=True)
+    yield Method(f"{told}: multi-task", [(members.trained(names, seed), names)])
