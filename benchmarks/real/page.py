@@ -17,8 +17,8 @@ PARTS = {
     "extract": "extraction",
     "groups": "adapters of the groups",
     "boosters": "boosters",
+    "multitask": "the multi-task adapter, from theta*",
     "ours": "all of it",
-    "multitask": "one multi-task adapter, from theta*",
 }
 
 
@@ -97,7 +97,7 @@ def groups(result: dict[str, Any]) -> str:
 def cost(result: dict[str, Any]) -> str:
     """FLOPs beside those of one multi-task adapter; seconds and memory by step."""
     flops, taken = result["cost"]["training_flops"], result["cost"]["steps"]
-    lines = ["## Cost", "", "| part | FLOPs | relative to training one multi-task adapter |", "| --- | ---: | ---: |"]
+    lines = ["## Cost", "", "| part | FLOPs | relative to the multi-task adapter |", "| --- | ---: | ---: |"]
     lines += [f"| {PARTS[key]} | {flops[key]:.2e} | {flops[key] / flops['multitask']:.2f} |" for key in PARTS]
     lines += ["", "| step | parts | seconds, summed | most memory |", "| --- | ---: | ---: | ---: |"]
     for step in dict.fromkeys(entry["step"] for entry in taken):

@@ -1,4 +1,4 @@
-"""What each choice gains for the estimates and costs: length of the warm start, rate, lambda, dimension, rows.
+"""What each choice gains for the estimates and costs: lambda, dimension, rows, length of the warm start.
 
 Settings that leave theta* and training alone are judged by the default's fine-tunes; each of the others is a study of
 its own. What a setting's own groups would reach is not asked: that would take fine-tunes of each setting's groups.
@@ -12,22 +12,17 @@ from components.validation.verdict import ONE_FIFTH_PERCENT
 
 CHANGES: dict[str, dict[str, Any]] = {
     "default": {},
-    "lambda of the whole training": {"surrogate": {"lambdas": [1]}},
-    "lambda of a tenth of it": {"surrogate": {"lambdas": [10]}},
-    "lambda of ten times of it": {"surrogate": {"lambdas": [1000, 300, 100, 30, 10, 3, 1, 0.3, 0.1]}},
-    "dim 100": {"gradients": {"dim": 100}},
+    "one lambda, 1": {"surrogate": {"lambdas": [1]}},
+    "lambdas to 1": {"surrogate": {"lambdas": [1000, 300, 100, 30, 10, 3, 1]}},
+    "lambdas to 0.1": {"surrogate": {"lambdas": [1000, 300, 100, 30, 10, 3, 1, 0.3, 0.1]}},
+    "lambdas to 0.03": {"surrogate": {"lambdas": [1000, 300, 100, 30, 10, 3, 1, 0.3, 0.1, 0.03]}},
     "dim 400": {"gradients": {"dim": 400}},
     "dim 1600": {"gradients": {"dim": 1600}},
-    "dim 6400": {"gradients": {"dim": 6400}},
     "rows 100": {"gradients": {"samples_per_dataset": 100}},
-    "nf4": {"model": {"quantization": "nf4"}},
+    "rows 50": {"gradients": {"samples_per_dataset": 50}},
     "warm_start 0": {"warm_start": {"epochs": 0}},
-    "warm_start 0.25": {"warm_start": {"epochs": 0.25}},
     "warm_start 0.5": {"warm_start": {"epochs": 0.5}},
     "warm_start 2": {"warm_start": {"epochs": 2}},
-    "learning_rate 0.0003": {"training": {"learning_rate": 3e-4}},
-    "learning_rate 0.002": {"training": {"learning_rate": 2e-3}},
-    "rank 4": {"lora": {"rank": 4, "alpha": 8}},
 }
 
 
