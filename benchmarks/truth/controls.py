@@ -18,13 +18,13 @@ import numpy as np
 from benchmarks.truth import setting
 from benchmarks.truth.members import Members
 from benchmarks.truth.methods import Method, Parts, measured, table
+from benchmarks.truth.names import BASELINES, EACH, ENSEMBLE, FROM_START, GROUPS, RAW
 from benchmarks.truth.setting import Setting, note
 from benchmarks.truth.steps import run_until
 from components.artifacts import Artifact
 from components.validation.subsets import random_partitions
 
-RAW, FROM_START, EACH, RANDOM = "multi-task, raw start", "multi-task", "an adapter each", "random partition"
-ENSEMBLE = "multi-task and chosen groups, weighted"
+RANDOM = "random partition"
 
 
 def controls(to: Setting, partitions: int, seeds: int) -> None:
@@ -42,7 +42,7 @@ def controls(to: Setting, partitions: int, seeds: int) -> None:
             found = measured(members, method, seed)
             results.setdefault(method.name, []).append(found)
             note(f"seed {seed}: {method.name}: metric {found['metric']:.4f}, loss {found['calibrated']:.4f}")
-            rows = table(with_mean_of_random(results), RAW, FROM_START, EACH)
+            rows = table(with_mean_of_random(results), *BASELINES)
             about = setting.about(config, summary, time.monotonic() - started)
             to.keep("controls", {**about, "groups": groups, "seeds": seed + 1, **rows})
 
@@ -55,7 +55,7 @@ def methods(members: Members, groups: list[list[str]], seed: int, partitions: in
     yield Method(FROM_START, [(once, names)])
     chosen: Parts = [(members.trained(group, seed), group) for group in groups]
     yield Method("chosen groups, own", chosen, features=True)
-    yield Method("chosen groups, weighted", chosen, weighted=True, features=True)
+    yield Method(GROUPS, chosen, weighted=True, features=True)
     yield Method("chosen groups and theta*, weighted", [*chosen, (None, [])], weighted=True, features=True)
     yield Method("chosen groups and multi-task, weighted", [*chosen, (once, [])], weighted=True, features=True)
     yield Method(ENSEMBLE, with_first(once, names, chosen), weighted=True, features=True)

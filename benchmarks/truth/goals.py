@@ -3,10 +3,9 @@
 from typing import Any
 
 from benchmarks.truth.markdown import Found, grid, interval, mean, percent
+from benchmarks.truth.names import BASELINES, ENSEMBLE, FROM_START, GROUPS
 from components.validation.verdict import ONE_FIFTH_PERCENT
 
-ENSEMBLE, GROUPS = "multi-task and chosen groups, weighted", "chosen groups, weighted"
-BASELINES = ("multi-task, raw start", "multi-task", "an adapter each")
 SUBSETS = "plan, 50 subsets, FLOPs"
 TRAININGS = 50 * 0.3  # of one multi-task adapter: what fine-tuning those subsets costs
 
@@ -72,7 +71,7 @@ def _controls(found: Found, engine: Found) -> list[list[str]]:
     for other in others:
         apart: dict[str, Any] = ours[f"against {other}"]["metric"]
         told = f"{100 * apart['value']:+.2f} ± {100 * apart['noise']:.2f} points, {found['seeds']} seeds"
-        name = {"multi-task": "multi-task, from theta*"}.get(other, other)
+        name = {FROM_START: "multi-task, from theta*"}.get(other, other)
         published = "up to +10 %" if other.startswith("multi") else "not reported"
         rows.append([f"test metric against {name}", published, "above", told, _met(apart["value"] > apart["noise"])])
     if not rows:

@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.marked import replace
-from benchmarks.truth.goals import BASELINES, goals
+from benchmarks.truth.goals import goals
 from benchmarks.truth.markdown import Found, grid, interval, mean, percent, setting, spread
+from benchmarks.truth.names import BASELINES
 from benchmarks.truth.setting import HERE, RESULTS
 from components.validation.verdict import ONE_FIFTH_PERCENT
 
