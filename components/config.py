@@ -105,8 +105,8 @@ class SurrogateConfig(Section):
     lambdas: list[Annotated[float, Field(gt=0)]] = Field(
         [1000, 300, 100, 30, 10, 3, 1, 0.3],
         min_length=1,
-        description="Regularisation path, largest first: 10 stands for a tenth of training, 1 for all of it at the "
-        "gradients of theta*, less for what they underestimate, as they shrink on the way.",
+        description="Regularisation path, largest first: 10 stands for a tenth of training, 1 for all of it, "
+        "reckoned by the gradients at theta*; below 1: longer, because Adam's steps grow as gradients shrink.",
     )
 
 
@@ -143,7 +143,9 @@ class EnsembleConfig(Section):
     """Weights, baselines and evaluation."""
 
     baselines: list[Literal["multitask", "per_dataset"]] = Field(
-        ["multitask"], description="Also trained, to compare with; the multi-task adapter is a member of the ensemble."
+        ["multitask"],
+        description="Also trained, to compare with. The multi-task adapter is a member too, and each dataset's first "
+        "choice; without it that is the own group's.",
     )
     bootstrap: int = Field(1000, gt=0, le=100_000)
 

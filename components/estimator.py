@@ -2,7 +2,7 @@
 
 For each subset the first-order surrogate is fitted to the training rows along a path of lambdas, and its loss is
 measured on the validation rows. The path is in units of lambda = 1 / (the datasets' training times together), where
-training would end: a small group is not credited with steps that it will not make. On it, lambda is chosen for each
+training would end: a small group is not credited with the steps of a large one. On it, lambda is chosen for each
 subset by the mean validation loss of its datasets, the twin of early stopping. Rows that choose flatter what they
 measure, so every choice is also made on each half of the validation rows alone; cross-fitting sets one half's choice
 against the other half's loss.

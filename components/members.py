@@ -1,12 +1,12 @@
 """An ensemble's members: the adapters that may answer any dataset, with the datasets each was trained on.
 
-They are the groups' adapters and, where it is trained to compare with, the multi-task adapter: it costs nothing more
-then, and on few rows it is often the best single answer.
+They are the groups' adapters and, where it is trained, the multi-task adapter. A run that trains it to compare with has
+it for nothing, and on few rows it is often the best single answer.
 """
 
 from collections.abc import Mapping, Sequence
 
-MULTITASK = "multitask"
+MULTITASK, GROUP = "multitask", "group-"
 
 
 def members_of(groups: Sequence[Sequence[str]], baselines: Sequence[str]) -> dict[str, list[str]]:
@@ -15,10 +15,20 @@ def members_of(groups: Sequence[Sequence[str]], baselines: Sequence[str]) -> dic
     Args:
         baselines: as the config's ``ensemble.baselines``.
     """
-    found = {f"group-{k}": list(group) for k, group in enumerate(groups)}
+    found = {f"{GROUP}{k}": list(group) for k, group in enumerate(groups)}
     if MULTITASK in baselines and len(groups) > 1:
         found[MULTITASK] = [name for group in groups for name in group]
     return found
+
+
+def is_group(name: str) -> bool:
+    """Whether an adapter is a group's."""
+    return name.startswith(GROUP)
+
+
+def is_member(name: str) -> bool:
+    """Whether an adapter may answer any dataset."""
+    return name == MULTITASK or is_group(name)
 
 
 def first_choice(members: Mapping[str, Sequence[str]], dataset: str) -> str:
@@ -30,4 +40,4 @@ def first_choice(members: Mapping[str, Sequence[str]], dataset: str) -> str:
 
 def own_group(members: Mapping[str, Sequence[str]], dataset: str) -> str:
     """The group that ``dataset`` is in."""
-    return next(name for name, datasets in members.items() if name != MULTITASK and dataset in datasets)
+    return next(name for name, datasets in members.items() if is_group(name) and dataset in datasets)

@@ -1,4 +1,4 @@
-"""How far training goes, told in the surrogate's terms: the weakest regularisation that stands for it.
+"""How far training goes, told in the surrogate's terms: the regularisation that stands for it.
 
 The surrogate's minimum is where training would end if it went on for ever; real training ends after some steps, and
 with fewer steps where there are fewer rows. Gradient descent that is stopped at time t is about where ridge with lambda

@@ -50,7 +50,7 @@ def _groups(summary: Summary) -> Table:
 
 
 def _expected(partition: Summary, groups: int, datasets: int) -> Table:
-    table = Table("\nexpected loss", "\nadapters", "\nshare of label entropy", box=None, pad_edge=False)
+    table = Table("\nexpected loss", "\ngroups", "\nshare of label entropy", box=None, pad_edge=False)
     rows = (("this partition", groups, "chosen"), ("one group", 1, "one"), ("one group a dataset", datasets, "each"))
     for name, adapters, key in rows:
         table.add_row(name, str(adapters), f"{partition['expected'][key]:.4f}")
@@ -118,7 +118,7 @@ def _findings(summary: Summary) -> Iterator[str]:
         yield f"ensemble against {name}: {difference:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}"
     share = summary["cost"].get("extra_flops_share")
     if share is not None:
-        yield f"training FLOPs beyond one adapter on everything: {100 * share:+.0f} %"
+        yield f"training FLOPs beyond one adapter on everything, which is a member: {100 * share:+.0f} %"
     yield from _apart(summary)
     promotion = summary["promotion"]
     yield f"promotion: {promotion['decision']}" + (f" ({promotion['reason']})" if promotion["reason"] else "")

@@ -18,7 +18,7 @@ from components.serving.merge import Part, merge
 TEMPLATES = {"mood": "{text}\nMood:\n", "pair": "{text}\n{text_pair}\nSame?\n"}
 WORDS = {"mood": ["bad", "good"], "pair": ["yes", "no", "maybe"]}
 LABELS = {"mood": ["negative", "positive"], "pair": ["entails", "contradicts", "neutral"]}
-ADAPTERS = ("start", "group-0", "group-0-booster-0", "group-1")
+ADAPTERS = ("start", "group-0", "group-0-booster-0", "group-1", "multitask")
 
 
 def digest(text: str) -> str:
@@ -49,7 +49,7 @@ def write_base(folder: Path) -> ModelConfig:
 
 
 def write_ensemble(folder: Path, model: ModelConfig) -> dict[str, Any]:
-    """Two groups, one of them boosted, and a completion dataset; returns the parsed ``ensemble.json``."""
+    """Two groups, one boosted, a multi-task adapter, a completion dataset; returns the parsed ``ensemble.json``."""
     base = load_base(model)
     for seed, name in enumerate(ADAPTERS):
         _write_adapter(base, folder / "adapters" / name, seed)
@@ -77,9 +77,10 @@ def write_ensemble(folder: Path, model: ModelConfig) -> dict[str, Any]:
         "members": [
             _group("group-0", ["mood", "story"], [_booster("group-0-booster-0")]),
             _group("group-1", ["pair"], []),
+            _group("multitask", ["mood", "pair", "story"], []),
         ],
         "router": None,
-        "weights": {"mood": [0.7, 0.3], "pair": [0.0, 1.0], "story": [1.0, 0.0]},
+        "weights": {"mood": [0.5, 0.2, 0.3], "pair": [0.0, 1.0, 0.0], "story": [1.0, 0.0, 0.0]},
         "temperatures": {"mood": 1.5, "pair": 1.0, "story": 1.0},
         "artifacts": {
             kind: {"key": f"{kind}/1", "digest": digest(kind)} for kind in ("affinity", "partition", "features")

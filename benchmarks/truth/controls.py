@@ -69,7 +69,7 @@ def methods(members: Members, groups: list[list[str]], seed: int, partitions: in
         yield Method(f"{RANDOM} {k}, own", parts)
         if k == 0:  # to weigh, every adapter answers every dataset: that costs more than to train it
             yield Method(f"{RANDOM} {k}, weighted", parts, weighted=True)
-            yield Method(f"{RANDOM} {k}, multi-task and they, weighted", with_first(once, names, parts), weighted=True)
+            yield Method(f"{RANDOM} {k}, with multi-task, weighted", with_first(once, names, parts), weighted=True)
     shares: Parts = [(members.brief(names, seed + 100 * k, 1 / m), names) for k in range(m)]
     yield Method(f"{m} adapters on everything, 1/{m} of the steps", shares, weighted=True)
 
@@ -82,7 +82,7 @@ def with_first(multitask: Artifact, names: list[str], groups: Parts) -> Parts:
 def with_mean_of_random(results: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
     """The results with random partitions as their mean, seed by seed: a partition is drawn anew for every seed."""
     found = {name: rows for name, rows in results.items() if not name.startswith(RANDOM)}
-    for kind in (", own", ", weighted", ", multi-task and they, weighted"):
+    for kind in (", own", ", weighted", ", with multi-task, weighted"):
         drawn = [rows for name, rows in results.items() if re.fullmatch(rf"{RANDOM} \d+{kind}", name)]
         if drawn:
             seeds = min(map(len, drawn))

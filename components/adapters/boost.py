@@ -13,6 +13,7 @@ from components.artifacts import Artifact, digest_of
 from components.base_model import model_inputs
 from components.inputs import START, Prepared, outputs_digest, read_datasets, weights_digest
 from components.label_logits import obtain_logits, passed_logits
+from components.members import is_group
 from components.prepared import SplitName
 from components.step import Step, read_references
 from components.tables import Logits, row_losses
@@ -68,7 +69,7 @@ def run(
         prepared = read_datasets(step, read_references(datasets))
         theta = step.load(read_references(start), START)
         references = read_references(features) | read_references(adapters)
-        if task["name"].startswith("group-"):
+        if is_group(task["name"]):
             group = _group(step, references, task)
             for k in range(settings.steps):
                 if not _boost_once(step, context, prepared, theta, group, k):

@@ -11,6 +11,7 @@ from components.base_model import model_inputs
 from components.cluster_config import StepResources
 from components.inputs import START, Prepared, outputs_digest, read_datasets, weights_digest
 from components.label_logits import obtain_logits
+from components.members import is_group, is_member
 from components.sampling import feature_index
 from components.step import Step, read_references
 
@@ -21,9 +22,9 @@ if TYPE_CHECKING:
 def run(config: str, run_name: str, context: str, datasets: Path, start: Path, job: str, adapter: Path) -> None:
     """Train the adapter of ``job`` (``{"name", "datasets"}`` as JSON) from theta*.
 
-    Passed on: ``adapter/<name>`` and its logits on the validation and test splits: a group's of every dataset, because
-    any of them may give it weight, a baseline's of its own datasets. A group's logits on its own datasets' training
-    rows, those that features were taken of, are what boosters are fitted to.
+    Passed on: ``adapter/<name>`` and its logits on the validation and test splits: a member's of every dataset, because
+    any of them may give it weight, another baseline's of its own datasets. A group's logits on its own datasets'
+    training rows, those that features were taken of, are what boosters are fitted to.
     """
     from components.on_demand import OnDemand
 
@@ -119,14 +120,13 @@ def _trained_elsewhere(step: Step, order: Task) -> bool:
 
 def _logits(step: Step, work: "OnDemand", prepared: Prepared, trained: Artifact, task: dict[str, Any]) -> None:
     outputs = outputs_digest(step, weights_digest(trained))
-    is_group = task["name"].startswith("group-")
     for done, dataset in enumerate(prepared.datasets):
         own = dataset.name in task["datasets"]
-        for split in ("validation", "test") if is_group or own else ():
+        for split in ("validation", "test") if is_member(task["name"]) or own else ():
             compute = work.logits(trained.folder, dataset, split)
             obtain_logits(step, outputs, dataset, split, compute, model=task["name"])
         step.progress(done + 1, len(prepared.datasets), f"logits of {dataset.name}")
-        if is_group and own:
+        if is_group(task["name"]) and own:
             compute, sampled = (
                 work.logits(trained.folder, dataset, "train"),
                 feature_index(step.config, dataset, "train"),

@@ -80,7 +80,7 @@ def _write(
 
 
 def jobs(groups: list[list[str]], names: list[str], baselines: list[Any]) -> list[str]:
-    """The training jobs: the members, and the baselines. One whose datasets are a group's is that group's: no job."""
+    """The training jobs: members, and baselines. One on a group's datasets is that group's adapter and needs no job."""
     wanted = [{"name": name, "datasets": datasets} for name, datasets in members_of(groups, baselines).items()]
     if "per_dataset" in baselines:
         wanted += [{"name": f"only-{name}", "datasets": [name]} for name in names if [name] not in groups]

@@ -41,7 +41,7 @@ def write_ensemble(
         "base": _base(step, references, folder),
         "datasets": {name: _dataset(step, prepared, name) for name in prepared.names},
         "start": _copy(step.load(references, START), folder, START),
-        "members": [_member(step, references, name, datasets, runs, folder) for name, datasets in members.items()],
+        "members": [_member(step, references, name, members[name], runs, folder) for name in weighed.facts["members"]],
         **weights_told(weighed.facts["rows"]),
         "merged": _merged(step, references, prepared, folder),
         "router": _router(step, references, folder),

@@ -7,6 +7,7 @@ from typing import Any
 
 from mlflow.entities.model_registry import ModelVersion
 
+from components.members import is_member
 from components.registry.aliases import ROLLED_BACK, moves, versions
 from components.tracking import MlflowClient
 
@@ -20,7 +21,7 @@ def history(client: MlflowClient, name: str) -> dict[str, Any]:
         ``reason``, ``rolled_back`` (why, or None), ``changed``; ``moves``, see ``aliases.Move``.
 
         ``changed`` compares with the champion it was judged against, else with the version before: datasets ``added``,
-        ``removed`` and ``changed``, groups ``trained`` anew, and whether ``start`` (theta*) or ``base`` are others;
+        ``removed`` and ``changed``, members ``trained`` anew, and whether ``start`` (theta*) or ``base`` are others;
         None for the first version.
     """
     found = versions(client, name)
@@ -53,16 +54,20 @@ def _described(version: ModelVersion) -> dict[str, Any]:
 
 def _changed(tags: Mapping[str, str], reference: Mapping[str, str]) -> dict[str, Any]:
     now, before = _digests(tags, "dataset."), _digests(reference, "dataset.")
-    trained = _digests(tags, "adapter.group-")
-    known = set(_digests(reference, "adapter.group-").values())
+    trained, before_trained = (_members(of) for of in (tags, reference))
     return {
         "added": sorted(now.keys() - before.keys()),
         "removed": sorted(before.keys() - now.keys()),
         "changed": sorted(name for name in now.keys() & before.keys() if now[name] != before[name]),
-        "trained": sorted(f"group-{k}" for k, digest in trained.items() if digest not in known),
+        "trained": sorted(name for name, digest in trained.items() if digest not in before_trained.values()),
         "start": tags["start.digest"] != reference["start.digest"],
         "base": tags["base.digest"] != reference["base.digest"],
     }
+
+
+def _members(tags: Mapping[str, str]) -> dict[str, str]:
+    """Digests of the adapters that may answer any dataset; theta* and boosters have tags too."""
+    return {name: digest for name, digest in _digests(tags, "adapter.").items() if is_member(name)}
 
 
 def _digests(tags: Mapping[str, str], prefix: str) -> dict[str, str]:

@@ -22,7 +22,7 @@ def lineage(client: MlflowClient, name: str, number: str) -> dict[str, Any]:
     Returns:
         A JSON-able dictionary: ``model``, ``version``, ``ensemble_digest``, ``git_sha``, ``seed``, ``base``, ``start``,
         ``run``, ``datasets`` (name -> digest), ``artifacts`` (affinity, partition...: key, digest, uri), ``adapters``
-        (group -> version, digest, run_id, uri, datasets, boosters, git_sha), ``gate``, ``metrics``.
+        (name -> version, digest, run_id, uri, datasets, boosters, git_sha), ``gate``, ``metrics``.
 
     Raises:
         UserError: the version, or something it was made from, is not there any more or has another digest.
@@ -37,8 +37,8 @@ def lineage(client: MlflowClient, name: str, number: str) -> dict[str, Any]:
         if recorded.get(dataset) != digest:
             problems.append(f"dataset {dataset}: the version says {digest}, its run {recorded.get(dataset)}")
     adapters = {}
-    for group, settings in _grouped(_below(tags, "adapter")).items():
-        adapters[group] = _adapter(client, adapters_of(name), group, settings, problems)
+    for adapter, settings in _grouped(_below(tags, "adapter")).items():
+        adapters[adapter] = _adapter(client, adapters_of(name), adapter, settings, problems)
     if problems:
         raise UserError(
             f"version {number} of {name} cannot be walked back",
@@ -70,8 +70,8 @@ def _grouped(tags: Mapping[str, str]) -> dict[str, dict[str, str]]:
     """``group-0.digest`` -> ``{"group-0": {"digest": ..}}``."""
     grouped: dict[str, dict[str, str]] = {}
     for key, value in tags.items():
-        group, _, what = key.rpartition(".")
-        grouped.setdefault(group, {})[what] = value
+        name, _, what = key.rpartition(".")
+        grouped.setdefault(name, {})[what] = value
     return grouped
 
 

@@ -38,7 +38,7 @@ def read_description(folder: Path) -> dict[str, Any]:
     if description["schema"] == 1:  # which had no temperatures
         description |= {"schema": 2, "temperatures": dict.fromkeys(description["weights"], 1.0)}
     if description["schema"] == 2:  # whose members were groups only
-        description |= {"schema": SCHEMA, "members": description.pop("groups")}
+        description |= {"schema": 3, "members": description.pop("groups")}
     if description["schema"] != SCHEMA:
         raise UserError(
             f"the ensemble was made by {maker} in layout {description['schema']}; this is loraloom {__version__}, "

@@ -1,6 +1,6 @@
 """An ensemble as plain folders: what vLLM, LoRAX or a notebook load without loraloom.
 
-``datasets/<name>/`` holds one PEFT folder a dataset: its merged adapter, or its group's where that one alone counts.
+``datasets/<name>/`` holds one PEFT folder a dataset: its merged adapter, or the one adapter's that alone counts.
 ``ensemble/`` holds the ensemble as it is registered, for whoever wants the exact sum.
 """
 
@@ -97,19 +97,19 @@ def _write_adapter(folder: Path, target: Path, description: Mapping[str, Any], d
     source = folder / adapter_folders(description)[name]
     for file in PEFT_FILES:
         shutil.copyfile(source / file, target / file)
-    parts = coefficients(description, dataset)
-    trained_on = {one["name"]: one["datasets"] for one in description["members"] if one["name"] in parts}
+    stands_for = coefficients(description, dataset) if name == merged_name(dataset) else {name: 1.0}
+    trained_on = {one["name"]: one["datasets"] for one in description["members"] if one["name"] in stands_for}
     card = TEMPLATES.get_template("card.md.j2").render(
         ensemble=description["name"],
         version=version,
         dataset=dataset,
         settings=description["datasets"][dataset],
         base=description["base"],
-        parts=parts,
+        parts=stands_for,
         temperature=description["temperatures"][dataset],
         trained_on=trained_on,
         merged=description.get("merged", {}).get(dataset),
         results=description.get("results", {}).get(dataset, {}),
-        exact=len(parts) == 1,
+        exact=len(coefficients(description, dataset)) == 1,
     )
     (target / "README.md").write_text(card, encoding="utf-8")

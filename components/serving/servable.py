@@ -196,7 +196,7 @@ def _router(step: Step, work: "OnDemand", prepared: Prepared, classified: list[P
 
 
 def _label(adapter: str) -> str:
-    """What an ensemble's adapter is passed on as: ``start``, ``adapter/group-0``, ``booster/group-0-0``."""
+    """What an ensemble's adapter is passed on as: ``start``, ``adapter/<member>``, ``booster/group-0-0``."""
     if adapter == "start":
         return START
     kind = "booster" if "-booster-" in adapter else "adapter"

@@ -25,6 +25,7 @@ MADE = [
 def add_version(client, run_id, datasets, groups, start, metric):
     tags = {f"dataset.{name}.digest": digest for name, digest in datasets.items()}
     tags |= {f"adapter.group-{k}.digest": digest for k, digest in enumerate(groups)}
+    tags |= {"adapter.multitask.digest": f"on everything at {start}", "adapter.booster-group-0-0.digest": metric}
     tags |= {"start.digest": start, "base.digest": "b", "metric.ensemble": repr(metric)}
     number = client.create_model_version("desk", "file:///nowhere", run_id, tags=tags).version
     client.set_registered_model_alias("desk", CHALLENGER, number)
@@ -153,7 +154,7 @@ def test_the_history_says_what_changed_and_what_became_of_it(client):
         "added": ["news"],
         "removed": ["food"],
         "changed": [],
-        "trained": ["group-0"],
+        "trained": ["group-0", "multitask"],
         "start": True,
         "base": False,
     }

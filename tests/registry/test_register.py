@@ -54,7 +54,7 @@ def pipeline_run(client, folder, name="desk"):
     for kind in ("affinity", "partition"):
         tracking.log_folder(client, run_id, folder / "adapters" / "start", kind, digest(kind))
     versions = {}
-    for adapter in ("start", "group-0", "group-1"):
+    for adapter in ("start", "group-0", "group-1", "multitask"):
         with tracking.child_run(client, run_id, adapter) as child:
             tracking.log_folder(client, child, folder / "adapters" / adapter, "adapter", digest(adapter))
             tracking.log_datasets(client, child, uses[:1])
@@ -206,7 +206,7 @@ def test_what_is_packed_for_serving_changes_the_version_but_not_the_answers(fold
     description["base"]["folder"] = "base"
     packed = register.ensemble_digest(description), register.answers_digest(description)
     assert packed[0] != digests[0] and packed[1] == digests[1]
-    description["weights"]["mood"] = [0.6, 0.4]
+    description["weights"]["mood"] = [0.5, 0.3, 0.2]
     assert register.answers_digest(description) != digests[1]
 
 

@@ -63,7 +63,7 @@ def register_two(client: MlflowClient, folder: Path, model: ModelConfig) -> dict
     write_ensemble(folder / "one", model)
     shutil.copytree(folder / "one", folder / "two")
     description = json.loads((folder / "two" / "ensemble.json").read_text())
-    description["weights"]["mood"] = [0.0, 1.0]
+    description["weights"]["mood"] = [0.0, 1.0, 0.0]
     (folder / "two" / "ensemble.json").write_text(json.dumps(description))
     expected = {}
     for name in ("one", "two"):

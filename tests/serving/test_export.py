@@ -65,7 +65,8 @@ def test_plain_peft_gives_the_same_answers(exported: Path, folder: Path, model: 
 
 def test_every_adapter_of_the_ensemble_loads_with_plain_peft(exported: Path, model: ModelConfig) -> None:
     folders = sorted((exported / "ensemble" / "adapters").iterdir())
-    assert [path.name for path in folders] == ["group-0", "group-0-booster-0", "group-1", "merged-mood", "start"]
+    names = ["group-0", "group-0-booster-0", "group-1", "merged-mood", "multitask", "start"]
+    assert [path.name for path in folders] == names
     for path in folders:
         base = AutoModelForCausalLM.from_pretrained(model.id, dtype=torch.float32)
         loaded = PeftModel.from_pretrained(base, path)
@@ -89,11 +90,18 @@ def test_the_card_says_what_the_adapter_is(exported: Path, model: ModelConfig) -
     header = yaml.safe_load(front)
     assert header["base_model"] == model.id and header["library_name"] == "peft" and header["license"] == "other"
     assert "25.0 % of 4 validation labels differ" in body
-    assert "+0.700 group-0" in body and "mood, story" in body
+    assert "+0.500 group-0" in body and "+0.300 multitask" in body
+    assert "| group-0 was trained on | mood, story |" in body
+    assert "| multitask was trained on | mood, pair, story |" in body
     assert "| ensemble | 0.7500 [0.5000, 0.9000] |" in body
     for label in LABELS["mood"]:
         assert f"| {label} |" in body
     assert "Test results" not in (exported / "datasets" / "pair" / "README.md").read_text()
+
+
+def test_the_card_of_a_dataset_without_a_merged_adapter_speaks_of_the_one_in_the_folder(exported: Path) -> None:
+    card = (exported / "datasets" / "story" / "README.md").read_text()  # a boosted group, but no booster is here
+    assert "| stands for | +1.000 group-0  |" in card and "multitask was trained on" not in card
 
 
 def test_the_readme_has_the_command_for_vllm(exported: Path) -> None:

@@ -62,6 +62,7 @@ def slow_probabilities(folder, model, description, dataset, fields):
     w = description["weights"][dataset]
     boosted = z["group-0"] + 0.5 * (z["group-0-booster-0"] - z["start"])
     total = z["start"] + w[0] * (boosted - z["start"]) + w[1] * (z["group-1"] - z["start"])
+    total += w[2] * (z["multitask"] - z["start"])
     powers = np.exp((total - total.max(axis=1, keepdims=True)) / description["temperatures"][dataset])
     return powers / powers.sum(axis=1, keepdims=True)
 
@@ -110,8 +111,10 @@ def test_adapters_that_the_default_does_not_need_wait(folder, model):
 def test_only_adapters_that_count_are_run(description):
     assert coefficients(description, "pair") == {"group-1": 1.0}
     mood = coefficients(description, "mood")
-    assert mood == pytest.approx({"group-0": 0.7, "group-0-booster-0": 0.35, "group-1": 0.3, "start": -0.35})
-    description["weights"]["pair"] = [0.0, 0.4]
+    assert mood == pytest.approx(
+        {"group-0": 0.5, "group-0-booster-0": 0.25, "group-1": 0.2, "multitask": 0.3, "start": -0.25}
+    )
+    description["weights"]["pair"] = [0.0, 0.4, 0.0]
     assert coefficients(description, "pair") == pytest.approx({"group-1": 0.4, "start": 0.6})
     description["weights"]["pair"] = [0.1] * 10
     description["members"] = [{"name": f"g{i}", "boosters": []} for i in range(10)]

@@ -23,15 +23,17 @@ from tests.conftest import perturb, plain
 from tests.tiny_training import LORA, publish_datasets, tiny_config, toy_dataset
 
 DATASETS = [toy_dataset("mood"), toy_dataset("tone", seed=1), toy_dataset("tune", seed=2, template="Song: {text}\n")]
-WEIGHTS = {"mood": [0.6, 0.4], "tone": [0.0, 1.0], "tune": [1.0, 0.0]}
+WEIGHTS = {"mood": [0.4, 0.3, 0.3], "tone": [0.0, 0.0, 1.0], "tune": [1.0, 0.0, 0.0]}
 TEMPERATURES = {"mood": 1.5, "tone": 1.0, "tune": 2.0}
 SHRINKAGE = 0.5  # boosting's default
 
 
 def publish_adapters(config: RunConfig, store: LocalStore) -> dict[str, Artifact]:
-    """theta*, two groups, and a booster of the first."""
+    """theta*, two groups, the multi-task adapter, and a booster of the first group."""
     base, made = load_base(config.model), {}
-    for seed, label in enumerate((START, "adapter/group-0", "adapter/group-1", "booster/group-0-0")):
+    for seed, label in enumerate(
+        (START, "adapter/group-0", "adapter/group-1", "adapter/multitask", "booster/group-0-0")
+    ):
         model = attach_adapter(base, LORA, seed)
         perturb(model, seed)
         made[label] = publish(
@@ -62,7 +64,9 @@ class Ran:
             for dataset in DATASETS:
                 logits_of(step, self.adapters, dataset)
             rows = {name: {"weights": row, "temperature": TEMPERATURES[name]} for name, row in WEIGHTS.items()}
-            step.obtain("weights", "weights", {}, lambda _: {"members": ["group-0", "group-1"], "rows": rows})
+            step.obtain(
+                "weights", "weights", {}, lambda _: {"members": ["group-0", "group-1", "multitask"], "rows": rows}
+            )
             for label, artifact in self.adapters.items():
                 step.adopt(label, artifact)
             step.pass_on(folder / "earlier")
@@ -96,12 +100,13 @@ def by_formula(ran: Ran, name: str, split: str) -> tuple[np.ndarray, np.ndarray,
     """Exact and merged logits at the dataset's temperature, the former written out, and the labels."""
     tables = {
         part: read_logits(ran.load(f"logits/{part}/{name}/{split}").folder, "logits")
-        for part in (START, "group-0", "group-1", "group-0-0", f"merged-{name}")
+        for part in (START, "group-0", "group-1", "multitask", "group-0-0", f"merged-{name}")
     }
     z = {part: table.logits for part, table in tables.items()}
     boosted = z["group-0"] + SHRINKAGE * (z["group-0-0"] - z[START])
-    first, second = WEIGHTS[name]
+    first, second, third = WEIGHTS[name]
     exact = z[START] + first * (boosted - z[START]) + second * (z["group-1"] - z[START])
+    exact += third * (z["multitask"] - z[START])
     return exact / TEMPERATURES[name], z[f"merged-{name}"] / TEMPERATURES[name], tables[START].label
 
 
