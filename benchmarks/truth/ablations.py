@@ -27,10 +27,11 @@ CHANGES: dict[str, dict[str, Any]] = {
 
 
 def ablations(to: Setting, only: list[str], subsets: int, seeds: int) -> None:
-    """Run the default, then the settings named in ``only`` (empty: all), and keep a row of each."""
+    """Run the default and the settings named in ``only`` (empty: all); keep a row of each, and those of earlier calls."""
     sample = {"subsets": subsets, "pairs": 0, "partitions": 0, "seeds": seeds}
     base = to.config(validation={**sample, "distances": [ONE_FIFTH_PERCENT]})
     truth: dict[str, str] | None = None
+    rows = {name: kept for name, kept in to.kept("ablations").items() if name in CHANGES}
     for name, change in CHANGES.items():
         if truth is None or not only or name in only:
             note(name)
@@ -38,7 +39,8 @@ def ablations(to: Setting, only: list[str], subsets: int, seeds: int) -> None:
                 to, merged(base, change), truth if set(change) <= {"surrogate", "gradients"} else None
             )
             truth = truth or keys
-            to.add("ablations", name, row(found))
+            rows[name] = row(found)
+            to.keep("ablations", rows)
 
 
 def row(found: dict[str, Any]) -> dict[str, Any]:
