@@ -27,7 +27,7 @@ CHANGES: dict[str, dict[str, Any]] = {
 
 
 def ablations(to: Setting, only: list[str], subsets: int, seeds: int) -> None:
-    """Run the default and the settings named in ``only`` (empty: all); keep a row of each, and those of earlier calls."""
+    """Run the default and the settings named in ``only`` (empty: all); the table keeps the rows of earlier calls."""
     sample = {"subsets": subsets, "pairs": 0, "partitions": 0, "seeds": seeds}
     base = to.config(validation={**sample, "distances": [ONE_FIFTH_PERCENT]})
     truth: dict[str, str] | None = None
