@@ -12,7 +12,7 @@ from components.validation.verdict import ONE_FIFTH_PERCENT
 
 CHANGES: dict[str, dict[str, Any]] = {
     "default": {},
-    "one lambda, 1": {"surrogate": {"lambdas": [1]}},
+    "one lambda": {"surrogate": {"lambdas": [1]}},
     "lambdas to 1": {"surrogate": {"lambdas": [1000, 300, 100, 30, 10, 3, 1]}},
     "lambdas to 0.1": {"surrogate": {"lambdas": [1000, 300, 100, 30, 10, 3, 1, 0.3, 0.1]}},
     "lambdas to 0.03": {"surrogate": {"lambdas": [1000, 300, 100, 30, 10, 3, 1, 0.3, 0.1, 0.03]}},
