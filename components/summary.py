@@ -13,6 +13,7 @@ from components import __version__
 from components.artifacts import LIBRARIES, find
 from components.config import RunConfig
 from components.git_sha import git_sha
+from components.members import is_group, is_member
 from components.object_store import ObjectStore
 from components.step import read_records
 
@@ -170,7 +171,7 @@ def _cost(records: list[dict[str, Any]], facts: _Facts, made: Mapping[str, Any])
         "multitask": multitask,
         "warm_start": ours.get("start", 0),
         "extract": sum(flops for label, flops in ours.items() if label.startswith("features/")),
-        "groups": sum(flops for label, flops in ours.items() if label.startswith("adapter/group-")),
+        "groups": sum(flops for label, flops in ours.items() if is_group(label.removeprefix("adapter/"))),
         "boosters": sum(flops for label, flops in ours.items() if label.startswith("booster/")) + tried,
     }
     cost["extra_flops_share"] = total / multitask - 1 if multitask else None
@@ -181,4 +182,5 @@ _COSTED = ("start", "features", "adapter", "booster")
 
 
 def _is_ours(label: str) -> bool:
-    return not label.startswith("adapter/only-")
+    kind, _, name = label.partition("/")
+    return kind != "adapter" or is_member(name)

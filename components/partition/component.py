@@ -18,10 +18,12 @@ def partition(
     groups: dsl.Output[dsl.Artifact],
 ) -> NamedTuple("Jobs", [("jobs", List[str]), ("boosted", List[str])]):
     """Choose the groups; returns the training jobs, and those of them that are groups."""
+    import json
     from pathlib import Path
 
+    from components.members import is_group
     from components.partition.run import run
 
     parts = [Path(part.path) for part in features]
     jobs = run(config, run_name, context, Path(datasets.path), parts, Path(estimates.path), Path(groups.path))
-    return jobs, [job for job in jobs if '"group-' in job]
+    return jobs, [job for job in jobs if is_group(json.loads(job)["name"])]

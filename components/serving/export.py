@@ -97,7 +97,8 @@ def _write_adapter(folder: Path, target: Path, description: Mapping[str, Any], d
     source = folder / adapter_folders(description)[name]
     for file in PEFT_FILES:
         shutil.copyfile(source / file, target / file)
-    stands_for = coefficients(description, dataset) if name == merged_name(dataset) else {name: 1.0}
+    parts = coefficients(description, dataset)
+    stands_for = parts if name == merged_name(dataset) else {name: 1.0}
     trained_on = {one["name"]: one["datasets"] for one in description["members"] if one["name"] in stands_for}
     card = TEMPLATES.get_template("card.md.j2").render(
         ensemble=description["name"],
@@ -110,6 +111,6 @@ def _write_adapter(folder: Path, target: Path, description: Mapping[str, Any], d
         trained_on=trained_on,
         merged=description.get("merged", {}).get(dataset),
         results=description.get("results", {}).get(dataset, {}),
-        exact=len(coefficients(description, dataset)) == 1,
+        exact=len(parts) == 1,
     )
     (target / "README.md").write_text(card, encoding="utf-8")
