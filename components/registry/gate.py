@@ -4,7 +4,7 @@ The gate reads one paired comparison, on the datasets both sides know and on the
 
 1. better on average: the point estimate of the difference is above zero;
 2. not by luck: the lower end of its interval (95 %, paired bootstrap, with ``seed_noise``) is above minus ``margin``;
-3. nobody pays for it: no dataset loses more than ``floor``.
+3. nobody pays for it: no dataset loses more than ``floor``, unless that may be luck: its own interval reaches zero.
 
 Rows are not the only luck: the same ensemble trained with other seeds answers otherwise. Where ``seed_noise`` is known
 (`loraloom validate` measures that of the accuracy), the interval is widened by it.
@@ -119,7 +119,7 @@ def _against_champion(settings: RegistryConfig, version: str, comparison: Compar
     against = f"champion version {version}: {_stated(comparison)}"
     if failures:
         return Verdict("refused", f"against {against}; {'; '.join(failures)}", numbers)
-    return Verdict("promoted", f"better than {against}", numbers)
+    return Verdict("promoted", f"better than {against}{_excused(settings, comparison)}", numbers)
 
 
 def _first(settings: RegistryConfig, comparison: Comparison | None) -> Verdict:
@@ -129,12 +129,13 @@ def _first(settings: RegistryConfig, comparison: Comparison | None) -> Verdict:
     numbers = _numbers(settings, comparison)
     against = f"the multi-task adapter: {_stated(comparison)}"
     if not failures:
-        return Verdict("promoted", f"the first version, better than {against}", numbers)
+        return Verdict("promoted", f"the first version, better than {against}{_excused(settings, comparison)}", numbers)
     if not _failures(settings, comparison, must_be_better=False):
         return Verdict(
             "promoted",
             f"the first version, not better than {against}; promoted all the same, because nothing serves yet and it "
-            f"is within the margin ({_points(settings.margin)}) and the floors ({_points(settings.floor)})",
+            f"is within the margin ({_points(settings.margin)}) and the floors ({_points(settings.floor)})"
+            f"{_excused(settings, comparison)}",
             numbers,
         )
     return Verdict("refused", f"the first version, against {against}; {'; '.join(failures)}", numbers)
@@ -156,9 +157,19 @@ def _failures(settings: RegistryConfig, comparison: Comparison, *, must_be_bette
     if comparison["low"] <= -settings.margin:
         failures.append(f"the lower end is not above the margin of {_points(-settings.margin)}")
     for name, one in sorted(comparison["by_dataset"].items()):
-        if one["difference"] < -settings.floor:
+        if one["difference"] < -settings.floor and one["high"] < 0:
             failures.append(f"{name} loses {_points(-one['difference'])}, more than {_points(settings.floor)}")
     return failures
+
+
+def _excused(settings: RegistryConfig, comparison: Comparison) -> str:
+    """The losses beyond the floor that may be luck, for the reason; empty without any."""
+    lost = [
+        f"; {name} loses {_points(-one['difference'])}, which may be noise (up to {_points(one['high'])})"
+        for name, one in sorted(comparison["by_dataset"].items())
+        if one["difference"] < -settings.floor and one["high"] >= 0
+    ]
+    return "".join(lost)
 
 
 def _numbers(settings: RegistryConfig, comparison: Comparison) -> dict[str, Any]:

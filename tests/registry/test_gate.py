@@ -50,6 +50,16 @@ def test_a_dataset_at_its_floor_is_not_below_it():
     assert decide(SETTINGS, champion_version="3", champion=champion, multitask=None).decision == "promoted"
 
 
+@pytest.mark.parametrize(("high", "decision"), [(0.001, "promoted"), (-0.001, "refused")])
+def test_a_loss_counts_beyond_its_noise_only(high, decision):
+    champion = comparison(by_dataset=(0.12, -0.04))
+    champion["by_dataset"]["d1"]["high"] = high
+    verdict = decide(SETTINGS, champion_version="3", champion=champion, multitask=None)
+    assert verdict.decision == decision
+    excused = "; d1 loses 4.00 points, which may be noise (up to 0.10 points)"
+    assert verdict.reason.endswith(excused) == (decision == "promoted")
+
+
 def test_nothing_in_common_with_the_champion_is_for_a_person():
     verdict = decide(SETTINGS, champion_version="3", champion=None, multitask=comparison())
     assert verdict.decision == "refused" and "shares no dataset with champion version 3" in verdict.reason
