@@ -19,13 +19,13 @@ _TINY = torch.finfo(torch.float32).tiny
 
 @dataclass(frozen=True)
 class Blocks:
-    """The datasets' rows in the eigenbasis of their mean Hessian at theta*.
+    """The datasets' rows in the eigenbasis of their mean Hessian at the point.
 
     Attributes:
         features: one [M_i, dim] a dataset, the sign turned so that ``odds + features . w`` grow with the loss.
-        odds: at theta*, one [M_i] a dataset.
+        odds: at the point, one [M_i] a dataset.
         curvature: eigenvalues of the Hessian, [dim].
-        pull: the datasets' gradients at theta*, [n, dim].
+        pull: the datasets' gradients at the point, [n, dim].
     """
 
     features: list[torch.Tensor]

@@ -75,12 +75,18 @@ class DatasetConfig(Section):
 
 
 class WarmStartConfig(Section):
-    """The brief multi-task pass that makes theta*."""
+    """The brief multi-task pass that makes theta*, and the look-ahead from there to where gradients are taken."""
 
     epochs: float = Field(1.0, ge=0, le=1000, description="0: the raw initialisation (estimates there say little).")
     samples_per_dataset: Positive = 400
     learning_rate: float | None = Field(None, gt=0, description="Default: training.learning_rate.")
+    lookahead: float | None = Field(None, ge=0, le=1000, description="Epochs further; gradients are taken halfway.")
     renew: bool = Field(False, description="Make a new theta* although a usable one exists.")
+
+    @property
+    def lookahead_epochs(self) -> float:
+        """Epochs of the look-ahead; 0: gradients are taken at theta* itself."""
+        return self.epochs if self.lookahead is None else self.lookahead
 
 
 class GradientsConfig(Section):
@@ -88,7 +94,7 @@ class GradientsConfig(Section):
 
     dim: int = Field(800, gt=0, le=1_000_000, description="Numbers a sample is projected to.")
     samples_per_dataset: Positive | Literal["auto"] = Field(
-        "auto", description="auto: warm start and extraction within 5 % of training's FLOPs, at least 200 rows."
+        "auto", description="auto: warm start, look-ahead, extraction: 5 % of training's FLOPs, at least 200 rows."
     )
     projection: Literal["count_sketch", "rademacher"] = "count_sketch"
     batch_tokens: Positive = Field(4096, description="Tokens a batch, padding included.")
@@ -106,7 +112,7 @@ class SurrogateConfig(Section):
         [1000, 300, 100, 30, 10, 3, 1, 0.3],
         min_length=1,
         description="Regularisation path, largest first: 10 stands for a tenth of training, 1 for all of it, "
-        "reckoned by the gradients at theta*; below 1: longer, because Adam's steps grow as gradients shrink.",
+        "reckoned by the gradients at the point; below 1: longer, because Adam's steps grow as gradients shrink.",
     )
 
 
@@ -155,7 +161,7 @@ class RegistryConfig(Section):
 
     promote: Literal["if_better", "manual"] = "if_better"
     margin: float = Field(0.005, ge=0, description="How much worse the paired lower bound may be, as a share.")
-    floor: float = Field(0.03, ge=0, description="No dataset may lose more than this, as a share.")
+    floor: float = Field(0.03, ge=0, description="No dataset may lose more than this, as a share, beyond its noise.")
     seed_noise: float = Field(
         0.0,
         ge=0,
@@ -179,7 +185,7 @@ class DriftConfig(Section):
     """How far a dataset may move from what the champion was made of before a run warns."""
 
     features: float = Field(0.3, gt=0, description="Shift of the mean gradient, in standard deviations of the rows.")
-    margin: float = Field(0.5, gt=0, description="Shift of the mean margin at theta*, likewise.")
+    margin: float = Field(0.5, gt=0, description="Shift of the mean margin, likewise.")
     labels: float = Field(0.1, gt=0, le=1, description="Share of rows that would need another label.")
 
 
@@ -209,7 +215,7 @@ class ValidationConfig(Section):
     distances: list[Annotated[float, Field(gt=0)]] = Field(
         [0.0005, 0.001, 0.002, 0.005, 0.01],
         min_length=1,
-        description="Relative distances from theta* at which the first-order error is measured.",
+        description="Relative distances from the point at which the first-order error is measured.",
     )
     bootstrap: Positive = Field(1000, description="Resamples of the subsets behind intervals.")
 
@@ -291,7 +297,4 @@ class RunConfig(Section):
         Raises:
             KeyError: there is no such dataset.
         """
-        for dataset in self.datasets:
-            if dataset.name == name:
-                return dataset
-        raise KeyError(name)
+        return {dataset.name: dataset for dataset in self.datasets}[name]

@@ -1,6 +1,6 @@
 """How far datasets have moved since the champion was made: features, margins, and the shares of labels.
 
-*Features.* A row is known by its projected gradient at theta*. Two sets of rows, n now and n' then, are compared by
+*Features.* A row is known by its projected gradient at the point. Two sets of rows, n now and n' then, are compared by
 
     shift^2 = (|m - m'|^2 - tr S / n - tr S' / n') / ((tr S + tr S') / 2)
 
@@ -9,9 +9,9 @@ and n' rows adds by chance (rows that both hold add less, so the shift errs low)
 estimate of the squared maximum mean discrepancy with the linear kernel (Gretton et al., 2012, equation 3). It is blind
 to another spread around the same mean, which a Gaussian kernel would see; but the mean gradient is what the surrogate
 sums and what a first step of training follows, so this is the shift that changes adapters. Gradients at different
-theta* cannot be compared.
+another point cannot be compared.
 
-*Margin.* The same for one number, the log-odds of the correct answer at theta*. Other labels on the same texts show
+*Margin.* The same for one number, the log-odds of the correct answer at the point. Other labels on the same texts show
 here: gradients of balanced classes nearly cancel in the mean, whichever way round the labels are.
 
 *Labels.* Total variation, half the sum of the absolute differences of the shares: the share of rows that would need
@@ -29,7 +29,12 @@ from components.prepared import PreparedDataset
 from components.tables import read_features
 
 SPLITS = ("train", "validation")
-COMPARABLE = ("outputs", "dim", "projection", "seed")  # inputs of features that must agree: theta* and the projection
+COMPARABLE = (
+    "outputs",
+    "dim",
+    "projection",
+    "seed",
+)  # inputs of features that must agree: the point and the projection
 
 
 def feature_shift(now: np.ndarray, before: np.ndarray) -> float:
@@ -71,7 +76,7 @@ def measure(
         features, labels: of today's datasets.
 
     Returns:
-        Name -> ``features``, ``margin`` and ``labels``; None where nothing compares: another theta* or projection,
+        Name -> ``features``, ``margin`` and ``labels``; None where nothing compares: another point or projection,
         features that were tidied away, a completion dataset's labels.
     """
     known, shares = champion.facts.get("features", {}), champion.facts.get("label_shares", {})

@@ -10,7 +10,7 @@ from components.prepared import PreparedDataset, read_prepared
 from components.step import Step
 from components.tables import Features, read_features
 
-START = "start"
+START, POINT = "start", "point"
 BASE = "base"
 
 
@@ -49,6 +49,11 @@ def features_of(step: Step, references: Mapping[str, str], names: list[str]) -> 
 def read_split(artifacts: Mapping[str, Artifact], split: str) -> list[Features]:
     """The features of one split of several datasets."""
     return [read_features(artifact.folder, split) for artifact in artifacts.values()]
+
+
+def point_of(step: Step, references: Mapping[str, str]) -> Artifact:
+    """The adapter at which gradients are taken: where `warm_start` looked ahead to, else theta* itself."""
+    return step.load(references, POINT if POINT in references else START)
 
 
 def outputs_digest(step: Step, adapter: str | None) -> str:

@@ -13,7 +13,7 @@ from components.config import RunConfig
 if TYPE_CHECKING:
     from components.prepared import PreparedDataset, SplitName
 
-SHARE = 0.05  # of training's FLOPs that warm start and extraction may take together
+SHARE = 0.05  # of training's FLOPs that warm start, look-ahead and extraction may take together
 LEAST = 200
 
 
@@ -29,8 +29,8 @@ def sample_rows(row: np.ndarray, count: int, seed: int) -> np.ndarray:
 def feature_rows(config: RunConfig, train_rows: int) -> int:
     """Rows of each split, training and validation, that a dataset's features are taken of.
 
-    ``auto`` keeps warm start and extraction within 5 % of the FLOPs of training (a row costs about the same in all
-    three), but takes at least 200 rows a split: fewer say too little about a dataset.
+    ``auto`` keeps warm start, look-ahead and extraction within 5 % of the FLOPs of training (a row costs about the same
+    in all of them), but takes at least 200 rows a split: fewer say too little about a dataset.
 
     Args:
         train_rows: the dataset's training rows.
@@ -38,7 +38,8 @@ def feature_rows(config: RunConfig, train_rows: int) -> int:
     setting, warm = config.gradients.samples_per_dataset, config.warm_start
     if setting != "auto":
         return setting
-    allowed = SHARE * config.training.epochs * train_rows - warm.epochs * min(warm.samples_per_dataset, train_rows)
+    spent = (warm.epochs + warm.lookahead_epochs) * min(warm.samples_per_dataset, train_rows)
+    allowed = SHARE * config.training.epochs * train_rows - spent
     return max(LEAST, int(allowed / 2))
 
 

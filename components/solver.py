@@ -1,6 +1,6 @@
 """All subsets in one solve: many small logistic regressions as columns of one matrix.
 
-For a subset S of the datasets the surrogate's step away from theta* is (``docs/architecture.md``, "Surrogate")
+For a subset S of the datasets the surrogate's step away from the point is (``docs/architecture.md``, "Surrogate")
 
     min_w  mean_{i in S} mean_{rows of i} log(1 + exp(-(margin + features . w))) + lambda / 2 |w|^2
 
@@ -9,7 +9,7 @@ own step length. An iteration is two matrix products a dataset, over the columns
 columns leave the work. The path of lambdas is warm-started from the largest, where one or two iterations are enough.
 
 **Preconditioner.** The features are rotated, once, into the eigenvectors of the mean Hessian of all datasets at
-theta*. There the Hessian of any subset is nearly enough diagonal: dividing the gradient by ``eigenvalue + lambda``
+the point. There the Hessian of any subset is nearly enough diagonal: dividing the gradient by ``eigenvalue + lambda``
 halves the iterations of a path, and more where gradients have a few strong directions or lambda is small
 (``docs/performance.md``). A rotation changes neither norms nor the penalty, so nothing else has to know of it.
 

@@ -22,8 +22,8 @@ class Features:
 
     Attributes:
         row: row ids, int64 [M].
-        features: projected gradients of the margin at theta*, float32 [M, dim].
-        margin: log-odds of the correct answer at theta*, float32 [M].
+        features: projected gradients of the margin at the point, float32 [M, dim].
+        margin: log-odds of the correct answer at the point, float32 [M].
 
     Raises:
         ValueError: a wrong type or shape, or a number that is not finite (the rows are named).
@@ -103,7 +103,7 @@ def row_losses(logits: np.ndarray, label: np.ndarray) -> np.ndarray:
 
 
 def mean_pulls(tables: Sequence[Features]) -> np.ndarray:
-    """Each dataset's mean gradient of the loss at theta*, negated, float64 [n, dim]: where training pulls first."""
+    """Each dataset's mean gradient of the loss at the point, negated, float64 [n, dim]: where training pulls first."""
     pulls = []
     for table in tables:
         wrong = expit(-table.margin.astype(np.float64))

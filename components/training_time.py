@@ -34,7 +34,7 @@ def training_times(
 
 
 def _batch_gradient(train: Sequence[Features], batch_size: int) -> float:
-    """Mean squared norm of a batch's gradient at theta*, the datasets equally often in it."""
+    """Mean squared norm of a batch's gradient at the point, the datasets equally often in it."""
     mean = mean_pulls(train).mean(axis=0)
     common, alone = mean @ mean, np.mean([_row_gradient(table) for table in train])
     return float(common + (alone - common) / batch_size)

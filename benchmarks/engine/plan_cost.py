@@ -1,11 +1,12 @@
-"""What a whole plan costs (warm start, extraction, estimate, partition) against fine-tuning the sampled subsets.
+"""What a whole plan costs (warm start, look-ahead, extraction, estimate, partition) against fine-tuning its subsets.
 
-FLOPs are those of the full sizes: 400 rows a dataset for the warm start, as many as the pipeline takes for features,
-all training rows in fine-tuning; by the formula of ``components/flops.py`` from the rows' true lengths, and the
-solver's and the search's as counted while they ran. Model passes run on a share of the rows (``LORALOOM_BENCH_SHARE``,
-0.05 if not given), and two subsets are fine-tuned; their seconds are reckoned up from there, in proportion. Estimate
-and partition run on tables of full size: the rows at hand, repeated. The plan and fine-tuning take turns; seconds are
-medians. The plan always estimates as many subsets as the pipeline does by default, also where fewer are compared with.
+FLOPs are those of the full sizes: 400 rows a dataset for warm start and look-ahead, as many as the pipeline takes for
+features, all training rows in fine-tuning; by the formula of ``components/flops.py`` from the rows' true lengths, and
+the solver's and the search's as counted while they ran. Model passes run on a share of the rows
+(``LORALOOM_BENCH_SHARE``, 0.05 if not given), and two subsets are fine-tuned; their seconds are reckoned up from there,
+in proportion. Estimate and partition run on tables of full size: the rows at hand, repeated. The plan and fine-tuning
+take turns; seconds are medians. The plan always estimates as many subsets as the pipeline does by default, also where
+fewer are compared with.
 """
 
 import os
@@ -29,6 +30,7 @@ from components.config import (
     RunConfig,
     SurrogateConfig,
     TrainingConfig,
+    WarmStartConfig,
 )
 from components.estimator import GroupEstimator
 from components.examples import Examples, tokenize
@@ -48,6 +50,8 @@ from components.training_time import training_times
 
 SHARE = float(os.environ.get("LORALOOM_BENCH_SHARE", "0.05"))
 SUBSETS, SUBSET_SHARE, FINE_TUNED, EPOCHS, RATE, REPEATS = 50, 0.3, 2, 3, 2e-3, 5
+
+PASSES = WarmStartConfig().epochs + WarmStartConfig().lookahead_epochs  # over the warm start's rows
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ def rows() -> list[Row]:
     tasks = [_task(base, dataset) for dataset in datasets()]
     model = attach_adapter(base, _config().lora, seed=0)
     cost = pass_cost(base, model)
-    warm = sum(_passes(cost, task.sample(task.train, task.warm)) for task in tasks)
+    warm = PASSES * sum(_passes(cost, task.sample(task.train, task.warm)) for task in tasks)
     looked_at = [task.sample(part, task.features) for task in tasks for part in (task.train, task.validation)]
     extract = sum(_passes(cost, part) for part in looked_at)
     subset = SUBSET_SHARE * EPOCHS * sum(_passes(cost, task.train) for task in tasks)
@@ -81,7 +85,7 @@ def rows() -> list[Row]:
     plan = warm + extract + arithmetic
     note = (
         f"{len(tasks)} datasets, {sum(len(task.train) for task in tasks)} training rows, {EPOCHS} epochs; warm start "
-        f"{warm:.2e}, extraction {extract:.2e}, solver and search {arithmetic:.2e}"
+        f"and look-ahead {warm:.2e}, extraction {extract:.2e}, solver and search {arithmetic:.2e}"
     )
     timed = f"{spent}; medians of {REPEATS}; model passes on {SHARE:g} of the rows, {FINE_TUNED} subsets fine-tuned"
     found = []
@@ -124,7 +128,7 @@ class _Spent:
         return self.warm + self.extract + self.estimate + self.partition
 
     def __str__(self) -> str:
-        parts = {"warm start": self.warm, "extraction": self.extract, "estimate": self.estimate}
+        parts = {"warm start and look-ahead": self.warm, "extraction": self.extract, "estimate": self.estimate}
         return ", ".join(f"{name} {value:.0f} s" for name, value in (parts | {"partition": self.partition}).items())
 
 
@@ -143,7 +147,7 @@ def _plan(base: Base, tasks: list[_Task]) -> _Plan:
     marks = [time.perf_counter()]
     material = [_material(task, round(SHARE * task.warm)) for task in tasks]
     model = attach_adapter(base, _config().lora, seed=0)
-    _fit(base, model, material, epochs=1)
+    _fit(base, model, material, PASSES)
     model.eval()
     marks.append(time.perf_counter())
     parameters = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)

@@ -1,4 +1,4 @@
-"""What each choice gains for the estimates and costs: lambda, dimension, rows, length of the warm start.
+"""What each choice gains for the estimates and costs: look-ahead, lambda, dimension, rows, length of the warm start.
 
 Settings that leave theta* and training alone are judged by the default's fine-tunes; each of the others is a study of
 its own. What a setting's own groups would reach is not asked: that would take fine-tunes of each setting's groups.
@@ -12,6 +12,9 @@ from components.validation.verdict import ONE_FIFTH_PERCENT
 
 CHANGES: dict[str, dict[str, Any]] = {
     "default": {},
+    "no look-ahead": {"warm_start": {"lookahead": 0}},
+    "look-ahead 0.5": {"warm_start": {"lookahead": 0.5}},
+    "look-ahead 3": {"warm_start": {"lookahead": 3}},
     "one lambda": {"surrogate": {"lambdas": [1]}},
     "lambdas to 1": {"surrogate": {"lambdas": [1000, 300, 100, 30, 10, 3, 1]}},
     "lambdas to 0.1": {"surrogate": {"lambdas": [1000, 300, 100, 30, 10, 3, 1, 0.3, 0.1]}},
@@ -20,9 +23,9 @@ CHANGES: dict[str, dict[str, Any]] = {
     "dim 1600": {"gradients": {"dim": 1600}},
     "rows 100": {"gradients": {"samples_per_dataset": 100}},
     "rows 50": {"gradients": {"samples_per_dataset": 50}},
-    "warm_start 0": {"warm_start": {"epochs": 0}},
-    "warm_start 0.5": {"warm_start": {"epochs": 0.5}},
-    "warm_start 2": {"warm_start": {"epochs": 2}},
+    "warm_start 0": {"warm_start": {"epochs": 0, "lookahead": 0}},
+    "warm_start 0.5": {"warm_start": {"epochs": 0.5, "lookahead": 0.5}},
+    "warm_start 2": {"warm_start": {"epochs": 2, "lookahead": 2}},
 }
 
 
@@ -35,12 +38,15 @@ def ablations(to: Setting, only: list[str], subsets: int, seeds: int) -> None:
     for name, change in CHANGES.items():
         if truth is None or not only or name in only:
             note(name)
-            found, keys = measured(
-                to, merged(base, change), truth if set(change) <= {"surrogate", "gradients"} else None
-            )
+            found, keys = measured(to, merged(base, change), truth if theta_stays(change) else None)
             truth = truth or keys
             rows[name] = row(found)
             to.keep("ablations", rows)
+
+
+def theta_stays(change: dict[str, Any]) -> bool:
+    """Whether fine-tunes are the same with a change as without."""
+    return all(key in ("surrogate", "gradients") or set(part) <= {"lookahead"} for key, part in change.items())
 
 
 def row(found: dict[str, Any]) -> dict[str, Any]:

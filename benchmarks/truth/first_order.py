@@ -1,4 +1,4 @@
-"""How far from theta* the first-order margin holds, by arithmetic of the base: full precision, bfloat16, nf4.
+"""How far from its point the first-order margin holds, by arithmetic of the base: full precision, bfloat16, nf4.
 
 No subset is fine-tuned for it: the adapter moves along the surrogate's own solutions (see the step `linearity`).
 """

@@ -9,13 +9,14 @@ Found = dict[str, Any]
 def setting(found: Found) -> str:
     """When, on what and how it ran."""
     rows, training, warm = found["rows"], found["settings"]["training"], found["settings"]["warm_start"]
+    ahead = warm.get("lookahead", 0)  # there was none before
     return (
         f"**{found['date'][:10]}**, {found['machine']['cores']} CPU cores, "
         f"{found['wall_clock_seconds'] / 60:.0f} minutes; torch {found['versions']['torch']}.\n"
         f"{found['model']}, {found['quantization']}/{found['dtype']} base, {len(found['datasets'])} datasets, at most "
         f"{rows['train']} training, {rows['validation']} validation and {rows['test']} test rows each.\n"
-        f"Warm start: {warm['epochs']:g} epochs; fine-tunes: at most {training['epochs']} epochs, learning rate "
-        f"{training['learning_rate']:g}, batches of {training['batch_size']}."
+        f"Warm start: {warm['epochs']:g} epochs, look-ahead: {ahead:g}; fine-tunes: at most {training['epochs']} "
+        f"epochs, learning rate {training['learning_rate']:g}, batches of {training['batch_size']}."
     )
 
 

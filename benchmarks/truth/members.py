@@ -17,7 +17,7 @@ from components.artifacts import Artifact, digest_of, load
 from components.base_model import model_inputs
 from components.config import RunConfig
 from components.config_file import resolved
-from components.inputs import START, Prepared, outputs_digest, read_datasets, weights_digest
+from components.inputs import START, Prepared, outputs_digest, point_of, read_datasets, weights_digest
 from components.label_logits import obtain_logits
 from components.language_model import attach_adapter, save_adapter
 from components.on_demand import OnDemand
@@ -32,11 +32,14 @@ class Members:
     Args:
         step: not entered; its store keeps everything.
         theta: theta* as `warm_start` left it.
+        point: where gradients were taken; theta* without a look-ahead.
         features: feature artifacts by dataset.
     """
 
-    def __init__(self, step: Step, prepared: Prepared, theta: Artifact, features: dict[str, Artifact]) -> None:
-        self.step, self.prepared, self.theta, self.features = step, prepared, theta, features
+    def __init__(
+        self, step: Step, prepared: Prepared, theta: Artifact, point: Artifact, features: dict[str, Artifact]
+    ) -> None:
+        self.step, self.prepared, self.theta, self.point, self.features = step, prepared, theta, point, features
         self._loaded: tuple[str, OnDemand] | None = None  # the adapter asked for last
 
     @classmethod
@@ -47,13 +50,13 @@ class Members:
         names = [entry["name"] for entry in config["datasets"]]
         prepared = read_datasets(step, {name: keys[f"dataset/{name}"] for name in names})
         features = {name: load(step.store, keys[f"features/{name}"]) for name in names}
-        return cls(step, prepared, load(step.store, keys[START]), features)
+        return cls(step, prepared, load(step.store, keys[START]), point_of(step, keys), features)
 
     @property
     def spent(self) -> dict[str, int]:
-        """FLOPs of the warm start and of extraction."""
-        extracted = sum(artifact.facts["flops"] for artifact in self.features.values())
-        return {"start": self.theta.facts["flops"], "features": extracted}
+        """FLOPs of the warm start, and of what the features took: the look-ahead and extraction."""
+        made = [*self.features.values(), *([self.point] if self.point.key != self.theta.key else [])]
+        return {"start": self.theta.facts["flops"], "features": sum(artifact.facts["flops"] for artifact in made)}
 
     def trained(self, names: Sequence[str], seed: int) -> Artifact:
         """An adapter on the datasets ``names``, from theta*."""

@@ -74,7 +74,12 @@ class Setting:
         if missing:
             raise typer.BadParameter(f"unknown datasets: {', '.join(sorted(missing))}")
         config["training"] |= {"epochs": self.epochs, "learning_rate": self.learning_rate, "patience": 2}
-        config["warm_start"] |= {"epochs": self.warm_start, "samples_per_dataset": 400, "learning_rate": 2e-3}
+        config["warm_start"] |= {
+            "epochs": self.warm_start,
+            "lookahead": self.warm_start,
+            "samples_per_dataset": 400,
+            "learning_rate": 2e-3,
+        }
         config["gradients"] = {"samples_per_dataset": max(self.train, self.validation)}
         config["ensemble"] = {"baselines": []}
         return merged(config, sections)

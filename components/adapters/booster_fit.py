@@ -41,6 +41,9 @@ def fit_booster(
 def _linear(
     step: Step, work: OnDemand, prepared: Prepared, theta: Artifact, group: "Group"
 ) -> tuple[PeftModel, dict[str, Any]]:
+    """A step from theta*, along gradients taken there. Its coefficients are those of the features, which may have been
+    taken ahead of theta*: an approximation, and rows that neither has seen judge whether the booster is kept.
+    """
     tables = {name: read_features(group.features[name].folder, "train") for name in group.members}
     margin = [margin_of(group.logits[name, "train"], group.start[name, "train"].label) for name in group.members]
     coefficients, ridge = dual_coefficients(

@@ -1,1 +1,1 @@
-"""Per-sample gradients of the margin at theta*, projected to a few hundred numbers."""
+"""Per-sample gradients of the margin ahead of theta*, projected to a few hundred numbers."""

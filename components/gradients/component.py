@@ -11,7 +11,7 @@ from components.image import WORKER
 def warm_start(
     config: str, run_name: str, context: str, datasets: dsl.Input[dsl.Dataset], start: dsl.Output[dsl.Model]
 ) -> None:
-    """Find or make theta*."""
+    """Find or make theta*, and the point where gradients are taken."""
     from pathlib import Path
 
     from components.gradients.warm_start import run
@@ -46,7 +46,7 @@ def linearity(
     groups: dsl.Input[dsl.Artifact],
     linear: dsl.Output[dsl.Artifact],
 ) -> None:
-    """How far from theta* the first-order model holds."""
+    """How far from its point the first-order model holds."""
     from pathlib import Path
 
     from components.gradients.linearity import run

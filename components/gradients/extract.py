@@ -13,7 +13,7 @@ from components.adapter_files import WEIGHTS
 from components.artifacts import Artifact, key_of
 from components.gradients.known_rows import Taken, known_rows, write_row_by_row
 from components.gradients.row_progress import RowProgress
-from components.inputs import BASE, START, outputs_digest, read_datasets
+from components.inputs import BASE, START, outputs_digest, point_of, read_datasets
 from components.label_logits import obtain_logits
 from components.prepared import SPLITS, PreparedDataset, SplitName
 from components.sampling import feature_index, feature_rows
@@ -30,8 +30,9 @@ HALF = 16  # digits of a key that say which features these are, and as many that
 def run(config: str, run_name: str, datasets: Path, start: Path, shard: str, features: Path) -> None:
     """Extract the datasets named in ``shard``, a JSON list.
 
-    Passed on for each dataset: ``features/<name>`` (training and validation rows at theta*), logits at theta* of the
-    rows features were taken of and of the validation and test split, and logits of the bare base on the test split.
+    Passed on for each dataset: ``features/<name>`` (training and validation rows, gradients taken at the point), logits
+    at theta* of the rows features were taken of and of the validation and test split, and logits of the bare base on
+    the test split.
     """
     from components.gradients.memory import Budget
     from components.on_demand import OnDemand
@@ -40,11 +41,12 @@ def run(config: str, run_name: str, datasets: Path, start: Path, shard: str, fea
     with Step("extract", config, run_name, part="+".join(names)[:60]) as step:
         references = read_references(datasets)
         prepared = read_datasets(step, {name: references[name] for name in names})
-        theta = step.load(read_references(start), START)
+        begun = read_references(start)
+        theta, point = step.load(begun, START), point_of(step, begun)
         work, budget = OnDemand(step), Budget(step.config.gradients.batch_tokens, step.say)
         rows = RowProgress(step, sum(_rows(step, dataset) for dataset in prepared.datasets))
         for dataset in prepared.datasets:
-            _features(step, work, dataset, prepared.digests[dataset.name], theta, budget, rows)
+            _features(step, work, dataset, prepared.digests[dataset.name], point, budget, rows)
             _logits(step, work, dataset, theta, rows)
             _say_what_was_cut(step, dataset.name)
         rows.begin(0, "")
@@ -73,13 +75,13 @@ def _features(
     work: "OnDemand",
     dataset: PreparedDataset,
     digest: str,
-    theta: Artifact,
+    point: Artifact,
     budget: "Budget",
     rows: RowProgress,
 ) -> None:
     settings, seed = step.config.gradients, step.config.seed
     taken = {
-        "outputs": outputs_digest(step, theta.digest),
+        "outputs": outputs_digest(step, point.digest),
         "dim": settings.dim,
         "projection": settings.projection,
         "seed": seed,
@@ -96,7 +98,7 @@ def _features(
         from components.gradients.projection import Projection
         from components.gradients.shards import sharded_gradients
 
-        model = work.adapter(theta.folder)
+        model = work.adapter(point.folder)
         projection = Projection(settings.dim, seed, settings.projection, work.base.device)
         examples = work.examples(dataset, split).take(at)
         tokens = budget.tokens(model, work.base, examples, settings.dim)
@@ -111,7 +113,7 @@ def _features(
     def write(folder: Path) -> dict[str, Any]:
         look_up = partial(known_rows, step.store, f"{shelf}-")
         facts = write_row_by_row(folder, dataset, index, look_up, compute)
-        return {**facts, "truncated": _truncated(work, dataset), "parameters": _size(theta)}
+        return {**facts, "truncated": _truncated(work, dataset), "parameters": _size(point)}
 
     label = f"features/{dataset.name}"
     step.obtain(label, "features", inputs, write, key=key)
@@ -120,9 +122,9 @@ def _features(
             step.store.delete(left)
 
 
-def _size(theta: Artifact) -> int:
+def _size(adapter: Artifact) -> int:
     """Weights of the adapter; told by the file's header, where nothing has to be loaded otherwise."""
-    with safe_open(theta.folder / WEIGHTS, "np") as file:
+    with safe_open(adapter.folder / WEIGHTS, "np") as file:
         return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 - no mapping
 
 

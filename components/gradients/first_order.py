@@ -1,8 +1,8 @@
 """How far the first-order model of the margin holds: what it says of a step against what the step does.
 
-The adapter is moved from theta* along the step u of a surrogate's solution, until its weight change has a given share
-of the base's norm. There the true margin ``h`` is compared with ``h* + t g.u``: with the true gradients, and with the
-projected ones, for which ``g.w`` stands in for ``g.u``.
+The adapter is moved from where gradients are taken, along the step u of a surrogate's solution, until its weight change
+has a given share of the base's norm. There the true margin ``h`` is compared with ``h* + t g.u``: with the true
+gradients, and with the projected ones, for which ``g.w`` stands in for ``g.u``.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,7 +30,7 @@ class Errors:
     Attributes:
         relative: root mean squared error by the root mean squared margin.
         squared: its square, which is how the papers give it (residual sum of squares by sum of squares).
-        of_change: root mean squared error by the root mean squared *change* of the margin since theta*: 1 is as good
+        of_change: root mean squared error by the root mean squared *change* of the margin since there: 1 is as good
             as saying that nothing changes.
     """
 
@@ -40,7 +40,7 @@ class Errors:
 
 
 def errors(predicted: np.ndarray, actual: np.ndarray, before: np.ndarray) -> Errors:
-    """Compare predicted with actual margins, [M] each; ``before``: those at theta*."""
+    """Compare predicted with actual margins, [M] each; ``before``: those where gradients were taken."""
     residual = np.sqrt(np.mean((predicted - actual) ** 2))
     relative = float(residual / np.sqrt(np.mean(actual**2)))
     return Errors(relative, relative**2, float(residual / np.sqrt(np.mean((actual - before) ** 2))))
@@ -49,7 +49,7 @@ def errors(predicted: np.ndarray, actual: np.ndarray, before: np.ndarray) -> Err
 def derivatives(
     model: PeftModel, base: Base, examples: Examples, step: Step, batch_tokens: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Margins at theta* and their derivatives along ``step``, unprojected ``g_i . u``, float64 [M] each."""
+    """Margins where the adapter stands, and their derivatives along ``step``, ``g_i . u`` unprojected: float64 [M]."""
     margin, slope = np.zeros(len(examples)), np.zeros(len(examples))
     layers, change = lora_layers(model), {_short(name): value.flatten().float() for name, value in step.items()}
     for index in length_batches(examples.ids, batch_tokens):
@@ -96,7 +96,7 @@ def moved(model: PeftModel, step: Step, times: float) -> Iterator[None]:
 
 
 class Ruler:
-    """Relative distance from theta* along one step (``components/distance.py``).
+    """Relative distance from where the adapter stands along one step (``components/distance.py``).
 
     Args:
         scaling: of the LoRA layers, alpha by rank.

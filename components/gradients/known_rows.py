@@ -1,6 +1,6 @@
 """Features row by row: those that an earlier run took are copied, so that a dataset that grew costs its new rows only.
 
-All features of one dataset at one theta* and under one projection stand under keys that begin alike, their *shelf*. A
+All features of one dataset at one point and under one projection stand under keys that begin alike, their *shelf*. A
 row is known by the rest of what makes its gradient: what the model sees of it, and the right answer.
 
 What a row cost stands with it, so the set knows what its features cost in all, whichever run took them.

@@ -1,4 +1,4 @@
-"""The step `linearity`: how far from theta* the first-order model holds, measured on the very model; and embeddings.
+"""The step `linearity`: how far from its point the first-order model holds, measured on the very model; and embeddings.
 
 For the chosen groups and for all datasets together the surrogate is solved as `estimate` does, its solution is turned
 into the step in the adapter's weights that it stands for, ``a_i = sigmoid(-(h*_i + g_i . w)) / (lambda |S| M)`` at the
@@ -16,7 +16,7 @@ from scipy.special import expit
 
 from components.artifacts import Artifact
 from components.group_estimator import estimated_from, group_estimator
-from components.inputs import START, Prepared, features_of, outputs_digest, read_datasets
+from components.inputs import Prepared, features_of, outputs_digest, point_of, read_datasets
 from components.sampling import sample_rows
 from components.step import Step, read_references
 from components.tables import Features, read_features
@@ -41,14 +41,14 @@ def run(
 
     with Step("linearity", config, run_name) as step:
         prepared = read_datasets(step, read_references(datasets))
-        theta = step.load(read_references(start), START)
+        point = point_of(step, read_references(start))
         found = features_of(step, read_references(features), prepared.names)
         groups: list[list[str]] = step.load(read_references(partition), "partition").facts["groups"]
         every = sorted(groups, key=len, reverse=True)[: MOST_SUBSETS - 1]
         subsets = every + [prepared.names] * (prepared.names not in every)
         inputs = {
             **estimated_from(step.config, prepared.digests, found),
-            "outputs": outputs_digest(step, theta.digest),
+            "outputs": outputs_digest(step, point.digest),
             "subsets": subsets,
             "distances": step.config.validation.distances,
         }
@@ -56,7 +56,7 @@ def run(
             "linearity",
             "linearity",
             inputs,
-            lambda folder: _write(step, OnDemand(step), prepared, theta, found, subsets, folder),
+            lambda folder: _write(step, OnDemand(step), prepared, point, found, subsets, folder),
         )
         step.pass_on(linearity)
 
@@ -65,14 +65,14 @@ def _write(
     step: Step,
     work: "OnDemand",
     prepared: Prepared,
-    theta: Artifact,
+    point: Artifact,
     found: dict[str, Artifact],
     subsets: list[list[str]],
     folder: Path,
 ) -> dict[str, Any]:
     from components.gradients.embeddings import mean_embedding
 
-    model = work.trainable(theta.folder)
+    model = work.trainable(point.folder)
     tables = {
         split: {name: read_features(artifact.folder, split) for name, artifact in found.items()}
         for split in ("train", "validation")

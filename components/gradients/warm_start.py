@@ -1,4 +1,4 @@
-"""The step `warm_start`: theta*, where every gradient is taken and every adapter begins.
+"""The step `warm_start`: theta*, where every adapter begins, and the point ahead of it where gradients are taken.
 
 At the raw initialisation LoRA's B is zero and first-order estimates say nothing, so the default is one brief pass over
 a sample of every dataset (GradEx's meta-initialisation). theta* is pinned: while base model, LoRA settings, recipe and
@@ -13,23 +13,23 @@ from typing import TYPE_CHECKING, Any
 
 from components.artifacts import Artifact, digest_of, load
 from components.base_model import model_inputs
+from components.gradients.lookahead import look_ahead
+from components.gradients.multitask_pass import multitask_pass
 from components.inputs import START, Prepared, outputs_digest, read_datasets
 from components.label_logits import obtain_logits
 from components.prepared import PreparedDataset
-from components.sampling import sample_rows
 from components.step import Step, peak_memory, read_references
 from components.tables import row_losses
 
 if TYPE_CHECKING:
     from components.on_demand import OnDemand
-    from components.training import Material
 
 NEW_SHARE = 1 / 3  # more new datasets than this, and theta* is made anew
 KIND = "start"
 
 
 def run(config: str, run_name: str, context: str, datasets: Path, start: Path) -> None:
-    """Find the pinned theta* or make one; pass it on as ``start`` with its validation logits."""
+    """Find the pinned theta* or make one; pass it on as ``start``, and as ``point`` where gradients are taken."""
     from components.on_demand import OnDemand
 
     with Step("warm_start", config, run_name) as step:
@@ -40,6 +40,7 @@ def run(config: str, run_name: str, context: str, datasets: Path, start: Path) -
             theta = _make(step, prepared, OnDemand(step))
         else:
             step.adopt(START, theta)
+        look_ahead(step, prepared, theta, OnDemand(step))
         step.facts = {"theta": theta.digest, "made_from": theta.facts["datasets"]}
         step.pass_on(start)
 
@@ -50,7 +51,7 @@ def recipe(step: Step) -> dict[str, Any]:
     return {
         "model": model_inputs(config.model),
         "lora": config.lora.model_dump(),
-        "warm_start": config.warm_start.model_dump(exclude={"renew"}),
+        "warm_start": config.warm_start.model_dump(exclude={"renew", "lookahead"}),
         "learning_rate": config.warm_start.learning_rate or config.training.learning_rate,
         "batch_size": config.training.batch_size,
         "warmup_ratio": config.training.warmup_ratio,
@@ -104,7 +105,6 @@ def _unfit(step: Step, prepared: Prepared, theta: Artifact, work: "OnDemand") ->
 def _make(step: Step, prepared: Prepared, work: "OnDemand") -> Artifact:
     """Train theta* on a sample of every dataset."""
     from components.language_model import attach_adapter, save_adapter
-    from components.training import Recipe, fit
 
     settings, made_from = step.config.warm_start, recipe(step)
     shelf = f"{KIND}/{digest_of(made_from)[:24]}"
@@ -118,38 +118,23 @@ def _make(step: Step, prepared: Prepared, work: "OnDemand") -> Artifact:
             "flops": 0,
         }
         if settings.epochs > 0:
-            material = [_sample(step, dataset, work) for dataset in prepared.datasets]
-            recipe = Recipe(
-                epochs=settings.epochs,
-                learning_rate=made_from["learning_rate"],
-                batch_size=step.config.training.batch_size,
-                seed=step.config.seed,
-                warmup_ratio=step.config.training.warmup_ratio,
-                learning_rate_setting=f"{'warm_start' if settings.learning_rate else 'training'}.learning_rate",
+            for dataset in prepared.datasets:
+                _say_what_answers(step, dataset, work)
+            facts |= multitask_pass(
+                step, prepared, work, model, settings.epochs, step.config.seed, digest_of(inputs)[:32]
             )
-            job = digest_of(inputs)[:32]
-            fitted = fit(model, work.base, material, recipe, step.store, job, step.progress, say=step.say)
-            facts |= {
-                "curve": fitted.curve,
-                "flops": work.cost(model).training(fitted.tokens, fitted.squared),
-                "rows": settings.epochs * sum(len(part.train) for part in material),
-                "peak_memory_bytes": peak_memory(),  # as training will take it; a run that reuses theta* cannot know
-            }
-            step.flops += facts["flops"]
+            facts["peak_memory_bytes"] = peak_memory()  # as training will take it; a run that reuses theta* cannot know
         save_adapter(model, folder, work.base)
         return facts
 
     return step.obtain(START, KIND, inputs, write, key=f"{shelf}/{digest_of(inputs)[:24]}")
 
 
-def _sample(step: Step, dataset: PreparedDataset, work: "OnDemand") -> "Material":
-    from components.training import Material
-
-    examples = work.examples(dataset, "train")
-    if examples.notes:
+def _say_what_answers(step: Step, dataset: PreparedDataset, work: "OnDemand") -> None:
+    """Labels that answer with another token than their first."""
+    notes = work.examples(dataset, "train").notes
+    if notes:
         step.say(
-            f"{dataset.name}: {len(examples.notes)} of {len(dataset.words)} labels share their first token with others "
-            f"and answer with another one ({'; '.join(examples.notes[:2])}{'; ...' if len(examples.notes) > 2 else ''})"
+            f"{dataset.name}: {len(notes)} of {len(dataset.words)} labels share their first token with others "
+            f"and answer with another one ({'; '.join(notes[:2])}{'; ...' if len(notes) > 2 else ''})"
         )
-    chosen = sample_rows(examples.row, step.config.warm_start.samples_per_dataset, step.config.seed)
-    return Material(examples.take(chosen), work.examples(dataset, "validation"))

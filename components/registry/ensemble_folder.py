@@ -11,7 +11,7 @@ from components.adapter_files import PEFT_FILES
 from components.artifacts import Artifact
 from components.base_model import model_files
 from components.git_sha import git_sha
-from components.inputs import START, Prepared
+from components.inputs import POINT, START, Prepared
 from components.label_tokens import known_label_tokens
 from components.serving.description import FILE, SCHEMA, weights_told
 from components.step import Step
@@ -48,6 +48,7 @@ def write_ensemble(
         "artifacts": {
             kind: {"key": references[label], "digest": step.load(references, label).digest}
             for kind, label in (
+                ("point", POINT if POINT in references else START),
                 ("affinity", "affinity"),
                 ("partition", "partition"),
                 ("weights", "weights"),

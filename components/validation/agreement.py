@@ -128,6 +128,22 @@ def relative_error(cells: Cells, predictor: str) -> float:
     return float((off[seen] / total[seen]).mean())
 
 
+def noise_error(cells: Cells) -> float:
+    """What :func:`relative_error` is expected to be of a perfect prediction: the mean over S seeds is not the truth.
+
+    The noise is taken for normal and alike for all subsets of a dataset, so its mean size is ``sqrt(2 / pi)`` of its
+    pooled standard deviation; where it is not alike that is a little too much. NaN with one seed.
+    """
+    held, seeds = cells.members, cells.true.shape[1]
+    if seeds < 2:
+        return float("nan")
+    counts = held.sum(axis=0)
+    seen = counts > 0
+    within = np.where(held, cells.true.var(axis=1, ddof=1), 0.0).sum(axis=0)[seen] / counts[seen]
+    loss = np.where(held, cells.true.mean(axis=1), 0.0).sum(axis=0)[seen] / counts[seen]
+    return float((np.sqrt(2 / np.pi * within / seeds) / loss).mean())
+
+
 def with_interval(cells: Cells, statistic: Callable[[Cells], float], *, resamples: int, seed: int) -> Interval | None:
     """A statistic with its interval over resampled subsets; None where it, or one resample in ten, does not exist."""
     value, count = statistic(cells), len(cells.members)

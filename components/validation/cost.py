@@ -12,15 +12,17 @@ PUBLISHED_SUBSETS = 50  # of 0.3 n datasets, the papers' count
 
 
 def compare_costs(
-    start: Artifact, features: Sequence[Artifact], affinity: Artifact, sizes: np.ndarray, trials: Trials
+    begun: Sequence[Artifact], features: Sequence[Artifact], affinity: Artifact, sizes: np.ndarray, trials: Trials
 ) -> dict[str, Any]:
-    """FLOPs and seconds of estimating (warm start, extraction, solver) and of fine-tuning, and their ratios.
+    """FLOPs and seconds of estimating and of fine-tuning, and their ratios.
 
-    The solver's FLOPs, a few matrix products, are not counted; its seconds are. Features count in full, also those of
-    rows that an earlier run took; how long these took is not known, so then there are no seconds. What fine-tuning
-    subsets that were not fine-tuned would cost is extrapolated by their number of datasets.
+    Estimating is warm start, look-ahead, extraction and solver. The solver's FLOPs, a few matrix products, are not
+    counted; its seconds are. Features count in full, also those of rows that an earlier run took; how long these took
+    is not known, so then there are no seconds. What fine-tuning subsets that were not fine-tuned would cost is
+    extrapolated by their number of datasets.
 
     Args:
+        begun: theta*, and the point where gradients were taken.
         sizes: datasets in each subset that was estimated, [K].
 
     Returns:
@@ -28,7 +30,7 @@ def compare_costs(
         ``a_subset``: FLOPs of one fine-tune by dataset in it; ``ratio_published``: fine-tuning 50 subsets of 0.3 n by
         estimating; ``ratio_own``: fine-tuning every subset that was estimated by estimating; ``seconds_ratio_own``.
     """
-    parts = [start, *features]
+    parts = [*begun, *features]
     flops = sum(part.facts["flops"] for part in parts)
     measured = [part.seconds for part in (*parts, affinity) if part.seconds is not None]
     anew = all(part.facts["computed"] == part.facts["rows"] for part in features)

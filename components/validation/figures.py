@@ -80,7 +80,7 @@ def first_order(facts: Facts) -> Figure:
     axes.yaxis.set_major_formatter("{x:g}")  # powers of ten would be written in TeX, which our figures do without
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_minor_formatter(NullFormatter())
-    axes.set_xlabel("relative distance from theta* (%)")
+    axes.set_xlabel("relative distance from where gradients are taken (%)")
     axes.set_ylabel("error (%)")
     axes.grid()
     figure.legend(loc="outside upper center", ncols=2)

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 from components import tracking
 from components.artifacts import Artifact
 from components.group_estimator import estimated_from, group_estimator
-from components.inputs import START, Prepared, features_of, read_datasets, read_split
+from components.inputs import POINT, START, Prepared, features_of, point_of, read_datasets, read_split
 from components.step import Step, read_references
 from components.tables import mean_pulls
 from components.trials import Trials, read_trials
@@ -52,6 +52,7 @@ def run(
         found = features_of(step, read_references(features), prepared.names)
         paths = {START: start, "affinity": estimates, "sample": sample, "linearity": linearity}
         singles = {label: step.load(read_references(path), label) for label, path in paths.items()}
+        singles[POINT] = point_of(step, read_references(start))
         references, settings = read_references(trials), step.config.validation
         inputs = {
             "trials": {label: key for label, key in sorted(references.items()) if label.startswith("trial/")},
@@ -91,7 +92,7 @@ def judged(
     company = trials.members.sum(axis=1) > 1
     partitions = compare_partitions(chosen["partitions"], prepared.names, trials, estimated, entropy)
     sizes = load_file(singles["affinity"].folder / AFFINITY_TABLE)["members"].sum(axis=1)
-    start = singles[START]
+    begun = {singles[label].key: singles[label] for label in (START, POINT)}  # one and the same without a look-ahead
     facts: dict[str, Any] = {
         "datasets": prepared.names,
         "seeds": trials.seeds,
@@ -105,7 +106,7 @@ def judged(
         "groups": chosen["partitions"],
         "partitions": [asdict(one) for one in partitions],
         "linearity": _linearity(singles["linearity"].facts, trials),
-        "cost": compare_costs(start, list(features.values()), singles["affinity"], sizes, trials),
+        "cost": compare_costs([*begun.values()], list(features.values()), singles["affinity"], sizes, trials),
     }
     return {**facts, "verdict": verdict(facts)}
 
@@ -130,7 +131,14 @@ def _cells(trials: Trials, estimated: np.ndarray, entropy: np.ndarray, train: An
 
 def _overall(step: Step, cells: "Cells") -> dict[str, Any]:
     """Reliability, and each predictor's agreement and relative error, over these subsets."""
-    from components.validation.agreement import advantage, agreement, relative_error, reliability, with_interval
+    from components.validation.agreement import (
+        advantage,
+        agreement,
+        noise_error,
+        relative_error,
+        reliability,
+        with_interval,
+    )
 
     how = {"resamples": step.config.validation.bootstrap, "seed": step.config.seed}
     predictors: dict[str, dict[str, Any]] = {}
@@ -142,6 +150,7 @@ def _overall(step: Step, cells: "Cells") -> dict[str, Any]:
         step.progress(done + 1, len(cells.predicted), name)
     return {
         "reliability": _told(with_interval(cells, reliability, **how)),
+        "noise_error": _told(with_interval(cells, noise_error, **how)),
         "predictors": predictors,
         "advantages": {other: _told(advantage(cells, "surrogate", other, **how)) for other in SIMILARITIES},
     }
@@ -204,6 +213,8 @@ def main_numbers(facts: Mapping[str, Any]) -> dict[str, float]:
     numbers: dict[str, float | None] = {"ratio_published": facts["cost"]["ratio_published"]}
     if facts["overall"]["reliability"] is not None:
         numbers["reliability"] = facts["overall"]["reliability"]["value"]
+    if facts["overall"]["noise_error"] is not None:
+        numbers["noise_error"] = facts["overall"]["noise_error"]["value"]
     for name, found in facts["overall"]["predictors"].items():
         numbers |= {f"{name}.{kind}": one["value"] for kind, one in found.items() if one is not None}
     numbers |= {f"partition.{one['name']}.test_loss": one["test"] for one in facts["partitions"]}

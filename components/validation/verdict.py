@@ -23,7 +23,7 @@ def verdict(found: Mapping[str, Any]) -> list[str]:
     return [
         *_ranking(found),
         *_by_dataset(found["by_dataset"]),
-        *_error(found["overall"]["predictors"]),
+        *_error(found["overall"]),
         *_first_order(found["linearity"]),
         *_partitions(found["partitions"]),
         *_cost(found["cost"]),
@@ -37,11 +37,11 @@ def _ranking(found: Mapping[str, Any]) -> Iterator[str]:
     if share is None or share["low"] < NEEDED:
         told = "it could not be estimated" if share is None else f"it is {_range(share)}"
         noisy = share is None or share["value"] < NEEDED
-        why = "fine-tunes of one subset differ about as much as subsets do" if noisy else "the subsets are too few"
+        why = "fine-tunes of one subset differ about as much as subsets do" if noisy else "there are too few of them"
+        more = "More seeds, more validation rows or a lower learning rate" if noisy else "More seeds or subsets"
         yield (
             f"Not measurable here: whether the estimates rank subsets ({shown}). The reliability of the true losses "
-            f"would have to be above {NEEDED} at its lower bound, and {told}: {why}. "
-            f"{'More seeds, more validation rows or a lower learning rate' if noisy else 'More subsets'} would tell."
+            f"would have to be above {NEEDED} at its lower bound, and {told}: {why}. {more} would tell."
         )
         return
     ours = overall["predictors"]["surrogate"]
@@ -68,13 +68,18 @@ def _by_dataset(by_dataset: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         yield f"Not measurable for {_and(unknown)}: their fine-tunes are too noisy, or too few."
 
 
-def _error(predictors: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    ours, moved, flat = (predictors[name]["relative_error"] for name in ("surrogate", "shifted", "constant"))
+def _error(overall: Mapping[str, Any]) -> Iterator[str]:
+    ours, moved, flat = (overall["predictors"][name]["relative_error"] for name in ("surrogate", "shifted", "constant"))
     yield (
         f"Estimated losses are {100 * ours['value']:.1f} % off on average, {100 * moved['value']:.1f} % once each "
         f"dataset's mean is put right; each dataset's own mean, whatever the subset, would be "
         f"{100 * flat['value']:.1f} % off."
     )
+    if overall["noise_error"] is not None:
+        yield (
+            f"A perfect prediction would seem {100 * overall['noise_error']['value']:.1f} % off: so noisy are the "
+            "fine-tunes that estimates are compared with."
+        )
 
 
 def _first_order(linearity: Mapping[str, Any]) -> Iterator[str]:
@@ -84,8 +89,8 @@ def _first_order(linearity: Mapping[str, Any]) -> Iterator[str]:
         yield (
             f"At a relative distance of {100 * one['distance']:g} % the first-order margin is "
             f"{100 * one['unprojected']['relative']:.2f} % off ({100 * one['projected']['relative']:.2f} % projected); "
-            f"the solutions themselves are {100 * linearity['solution_distance']:.2g} % away, fine-tunes "
-            f"{100 * linearity['trained_distance']:.2g} %."
+            f"the solutions themselves are {100 * linearity['solution_distance']:.2g} % from there, fine-tunes "
+            f"{100 * linearity['trained_distance']:.2g} % from where they begin."
         )
 
 

@@ -148,6 +148,8 @@ def _steps(config: RunConfig) -> list[tuple[str, str]]:
         if warm.epochs
         else "initialisation only"
     )
+    if warm.lookahead_epochs:
+        start += f"; gradients halfway along {warm.lookahead_epochs:g} more"
     rows = config.gradients.samples_per_dataset
     return [
         ("prepare", f"{datasets} datasets: read, validate, split"),

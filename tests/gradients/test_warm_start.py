@@ -20,7 +20,7 @@ from tests.tiny_ensemble import write_base
 from tests.tiny_training import TEMPLATE, publish_datasets, tiny_config, toy_dataset
 
 NAMES = ("mood", "tone", "tune")
-LEARNT = WarmStartConfig(epochs=4, samples_per_dataset=24, learning_rate=1e-2)
+LEARNT = WarmStartConfig(epochs=4, samples_per_dataset=24, learning_rate=1e-2, lookahead=0)
 RAW = WarmStartConfig(epochs=0)
 
 

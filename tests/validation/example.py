@@ -18,6 +18,7 @@ def example_facts() -> dict[str, Any]:
     nothing = dict.fromkeys(agreement)
     overall = {
         "reliability": interval(0.8),
+        "noise_error": interval(0.02, 0.01),
         "predictors": {
             "surrogate": {**agreement, "relative_error": interval(0.05, 0.01)},
             "shifted": {**agreement, "relative_error": interval(0.03, 0.01)},

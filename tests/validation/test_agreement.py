@@ -10,6 +10,7 @@ from components.validation.agreement import (
     advantage,
     agreement,
     correlation,
+    noise_error,
     relative_error,
     reliability,
     with_interval,
@@ -143,3 +144,13 @@ def test_a_pull_is_minus_the_gradient_of_the_mean_loss() -> None:
 
     numeric = [(loss(1e-5 * axis) - loss(-1e-5 * axis)) / 2e-5 for axis in np.eye(4)]
     np.testing.assert_allclose(mean_pulls([table])[0], np.negative(numeric), atol=1e-7)
+
+
+def test_a_perfect_prediction_is_off_by_the_noise_error() -> None:
+    rng = np.random.default_rng(0)
+    members = rng.random((400, 5)) < 0.5
+    expected, noise = 1 + rng.random((400, 5)), np.array([0.01, 0.02, 0.05, 0.1, 0.2])
+    true = expected[:, None] + noise * rng.standard_normal((400, 3, 5))
+    cells = Cells(members, np.where(members[:, None], true, np.nan), {"perfect": expected})
+    assert noise_error(cells) == pytest.approx(relative_error(cells, "perfect"), rel=0.1)
+    assert np.isnan(noise_error(Cells(members, cells.true[:, :1], {})))

@@ -10,7 +10,7 @@ from components.artifacts import Artifact
 from components.trials import Trials
 from components.validation.cost import compare_costs
 
-START = {"flops": 100, "rows": 40}
+START, AHEAD = {"flops": 100, "rows": 40}, {"flops": 50}
 FEATURES = {"flops": 300, "rows": 20, "computed": 20, "flops_computed": 300}
 
 
@@ -28,24 +28,28 @@ def trials() -> Trials:
 
 
 def costs(trials: Trials, features: dict[str, Any], seconds: float | None = 2.0) -> dict[str, Any]:
-    made = artifact(START, 1.0), [artifact(FEATURES, 3.0), artifact(features, seconds)], artifact({}, 4.0)
+    made = (
+        [artifact(START, 0.25), artifact(AHEAD, 0.75)],
+        [artifact(FEATURES, 3.0), artifact(features, seconds)],
+        artifact({}, 4.0),
+    )
     return compare_costs(*made, np.array([1, 1, 2]), trials)
 
 
 def test_all_parts_are_counted(trials: Trials) -> None:
     found = costs(trials, FEATURES)
-    assert found["estimating"] == {"flops": 700, "seconds": 10.0}
+    assert found["estimating"] == {"flops": 750, "seconds": 10.0}
     assert found["fine_tuning"] == {"flops": 6000.0, "seconds": 30.0}
     assert (found["a_subset"], found["subsets"]) == (1000.0, 3)
-    assert found["ratio_published"] == pytest.approx(50 * 0.3 * 2 * 1000 / 700)
-    assert found["ratio_own"] == pytest.approx(4 * 1000 / 700)
+    assert found["ratio_published"] == pytest.approx(50 * 0.3 * 2 * 1000 / 750)
+    assert found["ratio_own"] == pytest.approx(4 * 1000 / 750)
     assert found["seconds_ratio_own"] == pytest.approx(4 * 5 / 10)
 
 
 def test_rows_of_an_earlier_run_count_in_full_and_leave_no_seconds(trials: Trials) -> None:
     found = costs(trials, FEATURES | {"computed": 2, "flops_computed": 30})
-    assert found["estimating"] == {"flops": 700, "seconds": None}
-    assert found["ratio_own"] == pytest.approx(4 * 1000 / 700)
+    assert found["estimating"] == {"flops": 750, "seconds": None}
+    assert found["ratio_own"] == pytest.approx(4 * 1000 / 750)
     assert found["seconds_ratio_own"] is None
 
 
