@@ -3,10 +3,11 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer
 
-from benchmarks.truth import ablations, boosting, controls
+from benchmarks.truth import ablations, boosting, calibration, controls
 from benchmarks.truth.methods import Method, table
 from benchmarks.truth.recipes import RECIPES, Recipe
 from benchmarks.truth.setting import Setting, merged
@@ -36,6 +37,12 @@ def test_every_ablation_is_a_valid_config_and_changes_something(to: Setting) -> 
     for name, change in ablations.CHANGES.items():
         made = RunConfig.model_validate(merged(base, change))
         assert (made == RunConfig.model_validate(base)) == (name == "default"), name
+
+
+def test_the_defaults_fine_tunes_judge_what_leaves_theta_and_training_alone() -> None:
+    stays = {name for name, change in ablations.CHANGES.items() if ablations.theta_stays(change)}
+    assert set(ablations.CHANGES) - stays == {"warm_start 0", "warm_start 0.5", "warm_start 2"}
+    assert not ablations.theta_stays({"training": {"epochs": 1}})
 
 
 def test_an_unknown_dataset_is_refused(to: Setting) -> None:
@@ -120,3 +127,45 @@ def test_a_booster_counts_always_and_where_it_was_kept() -> None:
     assert found["change"]["always"]["test loss"] == pytest.approx(0.1)
     assert found["change"]["where kept"]["test loss"] == pytest.approx(-0.1)
     assert found["change"]["where kept"]["train error"] == pytest.approx(-0.05)
+
+
+def calibrated(to: Setting, moved: float, flipped: bool = False) -> dict[str, float]:
+    """Errors with 6 of 40 subsets, the estimates being the noiseless truth, moved and perhaps reversed."""
+    rng = np.random.default_rng(0)
+    cells = []
+    for k in range(40):
+        for i, name in enumerate(("sst2", "wic")):
+            loss = 1 + 0.5 * i + 0.1 * rng.standard_normal()
+            told = 3 - loss if flipped else loss
+            cells.append(
+                {"subset": f"s{k}", "dataset": name, "random": True, "true": [loss] * 2, "surrogate": told + moved}
+            )
+    cost = {"a_subset": 10.0, "estimating": {"flops": 60.0}}
+    about = dict.fromkeys(
+        ("date", "wall_clock_seconds", "machine", "versions", "settings", "model", "quantization", "dtype", "rows")
+    )
+    study = {"seeds": 2, "subset_size": 2, "seed": 0, "datasets": ["sst2", "wic"], "cells": cells, "cost": cost}
+    to.keep("study", {**about, **study})
+    calibration.calibration(to)
+    return next(row for row in to.kept("calibration")["rows_of_table"] if row["subsets"] == 6)
+
+
+def test_a_constant_error_is_put_right_by_a_few_fine_tunes(to: Setting) -> None:
+    found = calibrated(to, moved=0.3)
+    assert found["estimates"] == pytest.approx((0.3 / 1.0 + 0.3 / 1.5) / 2, rel=0.05)
+    assert [found["shifted"], found["scaled"]] == pytest.approx([0, 0], abs=1e-9)
+    assert found["means"] == pytest.approx(
+        0.8 * 0.1 * (1 / 1.0 + 1 / 1.5) / 2, rel=0.2
+    )  # mean size of a normal's noise
+    assert found["cost"] == pytest.approx(6 * 2 * 10 / 60)
+
+
+def test_estimates_that_rank_the_wrong_way_are_scaled_to_nothing(to: Setting) -> None:
+    found = calibrated(to, moved=0.0, flipped=True)
+    assert found["scaled"] == pytest.approx(found["means"])
+    assert found["shifted"] > 1.5 * found["means"]
+
+
+def test_nothing_is_calibrated_without_a_study(to: Setting) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no study\.json"):
+        calibration.calibration(to)

@@ -140,5 +140,13 @@ def ablations(
     ablations(context.obj, [name for name in only.split(",") if name], subsets, seeds)
 
 
+@app.command()
+def calibration(context: typer.Context) -> None:
+    """What a few real fine-tunes would gain for the estimates of `study`."""
+    from benchmarks.truth.calibration import calibration
+
+    calibration(context.obj)
+
+
 if __name__ == "__main__":
     app()

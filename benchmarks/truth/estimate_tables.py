@@ -1,0 +1,140 @@
+"""Tables on estimates and the fine-tunes that they are compared with, as Markdown."""
+
+from collections.abc import Sequence
+
+from benchmarks.truth.markdown import Found, grid, interval, percent, setting
+from components.validation.verdict import ONE_FIFTH_PERCENT
+
+PREDICTORS = {
+    "surrogate": "the surrogate",
+    "shifted": "the surrogate, each dataset's mean put right",
+    "constant": "each dataset's own mean",
+    "features": "similarity of mean gradients",
+    "embeddings": "similarity of mean embeddings",
+}
+PARTITIONS = {
+    "chosen": "the chosen groups",
+    "one": "one group",
+    "each": "a group each",
+    "spectral": "spectral clustering of the same matrix",
+    "random": "random partitions, mean",
+}
+
+
+def study(found: Found, title: str = "Estimates against real fine-tunes") -> str:
+    """Ranking, error, partitions and cost of one validation."""
+    overall, counts = found["overall"], found["counts"]
+    rows = []
+    for name, told in PREDICTORS.items():
+        one = overall["predictors"][name]
+        keys = ("pearson", "corrected_pearson", "spearman", "corrected_spearman")
+        off = one.get("relative_error")
+        rows.append([told, *(interval(one[key]) for key in keys), interval(off, 100) if off else ""])
+    rows.append(
+        ["a perfect prediction, for the noise of the fine-tunes", *[""] * 4, interval(overall.get("noise_error"), 100)]
+    )
+    head = ["predictor", "Pearson", "corrected", "Spearman", "corrected", "relative error, %"]
+    ahead = ", ".join(f"{PREDICTORS[name]} {interval(gain)}" for name, gain in overall["advantages"].items())
+    parts = [
+        f"## {title}",
+        "",
+        setting(found),
+        f"{counts['random']} random subsets of {found['subset_size']} datasets and the groups of "
+        f"{len(found['groups'])} partitions, {found['seeds']} fine-tunes each, "
+        f"{counts['subsets'] * found['seeds']} in all.",
+        f"Reliability of the true losses (mean over seeds): {interval(overall['reliability'])}.",
+        "Correlations over all (subset, dataset) cells, losses centred for each dataset, 95 % interval by bootstrap",
+        "over subsets; a similarity counts as the prediction that alike is good company.",
+        "",
+        *grid(head, rows),
+        "",
+        f"Advantage of the surrogate's Pearson correlation: over {ahead}.",
+        "",
+        "True results by each dataset's own adapter, losses as shares of the label entropy; a difference is clear",
+        "where it is beyond the noise between seeds.",
+        "",
+        *partitions(found["partitions"]),
+        "",
+        cost(found["cost"]),
+        "",
+        "In words:",
+        "",
+        *(f"- {sentence}" for sentence in found["verdict"]),
+    ]
+    return "\n".join(parts)
+
+
+def partitions(found: Sequence[Found]) -> list[str]:
+    """The partitions' true results."""
+    rows = []
+    for one in found:
+        if one["name"] in PARTITIONS:
+            apart = one["against_chosen"]
+            told = (
+                ""
+                if apart is None
+                else f"{apart['value']:+.4f} ± {apart['noise']:.4f}{' (clear)' if apart['clear'] else ''}"
+            )
+            losses = [f"{one[key]:.4f}" for key in ("estimated", "validation", "test")]
+            rows.append([PARTITIONS[one["name"]], str(one["adapters"]), *losses, percent(one["accuracy"]), told])
+    head = [
+        "partition",
+        "adapters",
+        "estimated",
+        "validation",
+        "test",
+        "accuracy, %",
+        "test loss minus the chosen one's",
+    ]
+    return grid(head, rows)
+
+
+def cost(found: Found) -> str:
+    """What estimating costs against fine-tuning."""
+    return (
+        f"Estimating all {found['subsets']} subsets took {found['estimating']['flops']:.3g} FLOPs (warm start, "
+        "look-ahead and extraction); fine-tuning 50 subsets of 0.3 n would take "
+        f"{found['ratio_published']:.0f} times as many, fine-tuning all that were "
+        f"estimated {found['ratio_own']:.0f} times."
+    )
+
+
+def second_model(found: Found) -> str:
+    """The study on the other model."""
+    return study(found, f"The same on a GPT-2 with {found['pretraining_steps']} steps of pretraining")
+
+
+def ablations(found: Found) -> str:
+    """What each choice does to the estimates."""
+    rows = []
+    for name, one in found.items():
+        near = next(e for e in one["first_order"] if e["distance"] >= ONE_FIFTH_PERCENT)
+        rows.append(
+            [name, interval(one["reliability"]), interval(one["pearson"]), interval(one["corrected_pearson"]),
+             interval(one["relative_error"], 100), percent(near["unprojected"]["relative"]),
+             f"{one['estimating_flops']:.2e}"]
+        )  # fmt: skip
+    head = ["setting", "reliability", "Pearson", "corrected", "relative error, %", "first-order error, %", "FLOPs"]
+    about = next(iter(found.values()))
+    return "\n".join(["## What each choice does to the estimates", "", setting(about), "", *grid(head, rows)])
+
+
+def calibration(found: Found) -> str:
+    """What a few real fine-tunes gain for the estimates."""
+    ways = {"estimates": "as they are", "shifted": "shifted", "scaled": "shifted and scaled", "means": "means alone"}
+    rows = [
+        [f"{one['subsets']}", f"{one['cost']:.1f}", *(f"{100 * one[way]:.2f}" for way in ways)]
+        for one in found["rows_of_table"]
+    ]
+    return "\n".join(
+        [
+            "## Calibrating with real fine-tunes",
+            "",
+            setting(found),
+            f"Relative error in percent on the other random subsets, mean over {found['draws']} draws of those that",
+            "are fine-tuned once to calibrate with; their FLOPs by those of all estimates. Means alone: each dataset's",
+            "mean in those fine-tunes, without any estimate.",
+            "",
+            *grid(["fine-tunes", "FLOPs", *ways.values()], rows),
+        ]
+    )
