@@ -18,7 +18,6 @@ CHANGES: dict[str, dict[str, Any]] = {
     "one lambda": {"surrogate": {"lambdas": [1]}},
     "lambdas to 1": {"surrogate": {"lambdas": [1000, 300, 100, 30, 10, 3, 1]}},
     "lambdas to 0.1": {"surrogate": {"lambdas": [1000, 300, 100, 30, 10, 3, 1, 0.3, 0.1]}},
-    "lambdas to 0.03": {"surrogate": {"lambdas": [1000, 300, 100, 30, 10, 3, 1, 0.3, 0.1, 0.03]}},
     "dim 400": {"gradients": {"dim": 400}},
     "dim 1600": {"gradients": {"dim": 1600}},
     "rows 100": {"gradients": {"samples_per_dataset": 100}},
