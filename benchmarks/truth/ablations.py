@@ -6,7 +6,7 @@ its own. What a setting's own groups would reach is not asked: that would take f
 
 from typing import Any
 
-from benchmarks.truth.setting import Setting, merged, note
+from benchmarks.truth.setting import Setting, about_again, merged, note
 from benchmarks.truth.study import measured
 from components.validation.verdict import ONE_FIFTH_PERCENT
 
@@ -50,10 +50,9 @@ def theta_stays(change: dict[str, Any]) -> bool:
 
 def row(found: dict[str, Any]) -> dict[str, Any]:
     """The numbers of one setting that the table shows, with what has to stand beside them."""
-    kept = ("date", "wall_clock_seconds", "machine", "versions", "settings", "model", "quantization", "dtype")
     ours = found["overall"]["predictors"]["surrogate"]
     return {
-        **{key: found[key] for key in (*kept, "datasets", "rows", "seed")},
+        **about_again(found),
         "seeds": found["seeds"],
         "counts": found["counts"],
         "reliability": found["overall"]["reliability"],

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.truth.setting import Setting
+from benchmarks.truth.setting import Setting, about_again
 
 COUNTS, DRAWS = (3, 6, 12, 24), 500
 WAYS = ("shifted", "scaled", "means")
@@ -25,7 +25,6 @@ def calibration(to: Setting, of: str = "study") -> None:
     study = to.kept(of)
     if not study:
         raise FileNotFoundError(f"there is no {of}.json in {to.out}: run that study first")
-    kept = ("date", "wall_clock_seconds", "machine", "versions", "settings", "model", "quantization", "dtype")
     a_subset = study["cost"]["a_subset"] * study["subset_size"] / study["cost"]["estimating"]["flops"]
     estimated, true = _tables(study)
     rng = np.random.default_rng(study["seed"])
@@ -34,8 +33,7 @@ def calibration(to: Setting, of: str = "study") -> None:
         for count in COUNTS
         if count < len(true)
     ]
-    about = {key: study[key] for key in (*kept, "datasets", "rows", "seed")}
-    to.keep("calibration", {**about, "draws": DRAWS, "rows_of_table": rows})
+    to.keep("calibration", {**about_again(study), "draws": DRAWS, "rows_of_table": rows})
 
 
 def _tables(study: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:

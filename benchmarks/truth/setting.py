@@ -131,6 +131,12 @@ def about(config: dict[str, Any], summary: dict[str, Any], seconds: float) -> di
     }
 
 
+def about_again(found: dict[str, Any]) -> dict[str, Any]:
+    """What :func:`about` put into a study's numbers, for a table that is made of them."""
+    kept = ("date", "wall_clock_seconds", "machine", "versions", "settings", "model", "quantization", "dtype")
+    return {key: found[key] for key in (*kept, "datasets", "rows", "seed")}
+
+
 def note(text: str) -> None:
     """A line of progress, with the time."""
     print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)

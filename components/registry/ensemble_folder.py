@@ -11,7 +11,7 @@ from components.adapter_files import PEFT_FILES
 from components.artifacts import Artifact
 from components.base_model import model_files
 from components.git_sha import git_sha
-from components.inputs import POINT, START, Prepared
+from components.inputs import START, Prepared, point_of
 from components.label_tokens import known_label_tokens
 from components.serving.description import FILE, SCHEMA, weights_told
 from components.step import Step
@@ -33,7 +33,7 @@ def write_ensemble(
         runs: MLflow run of each member's adapter.
     """
     config = step.config
-    weighed = step.load(references, "weights")
+    weighed, evaluated = step.load(references, "weights"), step.load(references, "evaluation")
     described: dict[str, Any] = {
         "schema": SCHEMA,
         "loraloom_version": __version__,
@@ -46,16 +46,16 @@ def write_ensemble(
         "merged": _merged(step, references, prepared, folder),
         "router": _router(step, references, folder),
         "artifacts": {
-            kind: {"key": references[label], "digest": step.load(references, label).digest}
-            for kind, label in (
-                ("point", POINT if POINT in references else START),
-                ("affinity", "affinity"),
-                ("partition", "partition"),
-                ("weights", "weights"),
-                ("predictions", "evaluation"),
+            kind: {"key": artifact.key, "digest": artifact.digest}
+            for kind, artifact in (
+                ("point", point_of(step, references)),
+                ("affinity", step.load(references, "affinity")),
+                ("partition", step.load(references, "partition")),
+                ("weights", weighed),
+                ("predictions", evaluated),
             )
         },
-        "results": step.load(references, "evaluation").facts["results"],
+        "results": evaluated.facts["results"],
         "git_sha": git_sha(),
         "seed": config.seed,
     }

@@ -156,8 +156,8 @@ def _failures(settings: RegistryConfig, comparison: Comparison, *, must_be_bette
         failures.append("not better on average")
     if comparison["low"] <= -settings.margin:
         failures.append(f"the lower end is not above the margin of {_points(-settings.margin)}")
-    for name, one in sorted(comparison["by_dataset"].items()):
-        if one["difference"] < -settings.floor and one["high"] < 0:
+    for name, one in _below_floor(settings, comparison):
+        if one["high"] < 0:
             failures.append(f"{name} loses {_points(-one['difference'])}, more than {_points(settings.floor)}")
     return failures
 
@@ -166,10 +166,16 @@ def _excused(settings: RegistryConfig, comparison: Comparison) -> str:
     """The losses beyond the floor that may be luck, for the reason; empty without any."""
     lost = [
         f"; {name} loses {_points(-one['difference'])}, which may be noise (up to {_points(one['high'])})"
-        for name, one in sorted(comparison["by_dataset"].items())
-        if one["difference"] < -settings.floor and one["high"] >= 0
+        for name, one in _below_floor(settings, comparison)
+        if one["high"] >= 0
     ]
     return "".join(lost)
+
+
+def _below_floor(settings: RegistryConfig, comparison: Comparison) -> list[tuple[str, DatasetDifference]]:
+    return [
+        (name, one) for name, one in sorted(comparison["by_dataset"].items()) if one["difference"] < -settings.floor
+    ]
 
 
 def _numbers(settings: RegistryConfig, comparison: Comparison) -> dict[str, Any]:
