@@ -9,6 +9,7 @@ import pytest
 from benchmarks.marked import END
 from benchmarks.truth import page
 from benchmarks.truth.markdown import grid, interval, percent, spread
+from benchmarks.truth.names import FULL
 
 ABOUT: dict[str, Any] = {
     "date": "2026-11-27T22:00+00:00",
@@ -114,6 +115,14 @@ def test_first_order_errors_stand_by_base_and_distance(tmp_path: Path) -> None:
     assert "How far the solutions themselves are: nf4 3 %." in text
     told = "0.05 % as published (squared), 2 % root mean square"
     assert f"| first-order error at relative distance 0.2 %, nf4 | < 3 % | < 1 % | {told} | yes |" in text
+
+
+def test_beginnings_stand_beside_the_products_own_with_what_sets_them_apart(tmp_path: Path) -> None:
+    apart = {f"against {FULL}": {"metric": APART}}
+    rows = {FULL: method([0.6, 0.6]), "from theta*, one epoch": method([0.61, 0.63], **apart)}
+    text = write(tmp_path, beginnings={**ABOUT, "seeds": 2, "groups": [["sst2"], ["wic"]], "methods": rows})
+    told = "| from theta*, one epoch | 62.00 ± 1.41 | 62.00 ± 1.41 | 0.6000 ± 0.1414 | 0.5000 ± 0.1414 | 1.25 "
+    assert "## Where adapters begin\n\n**2026-11-27**" in text and f"{told}| +1.23 ± 0.40 |" in text
 
 
 def test_boosting_tells_what_was_kept(tmp_path: Path) -> None:

@@ -141,6 +141,14 @@ def ablations(
 
 
 @app.command()
+def beginnings(context: typer.Context, seeds: Seeds = 3) -> None:
+    """Adapters from theta*, from the point ahead, and from the surrogate's own step."""
+    from benchmarks.truth.beginnings import beginnings
+
+    beginnings(context.obj, seeds)
+
+
+@app.command()
 def calibration(context: typer.Context) -> None:
     """What a few real fine-tunes would gain for the estimates of `study`."""
     from benchmarks.truth.calibration import calibration

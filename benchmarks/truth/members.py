@@ -74,12 +74,16 @@ class Members:
         inputs = {"model": model_inputs(config.model), "lora": config.lora.model_dump(), "seed": config.seed}
         return self._obtain(self.step.obtain("raw", "raw", inputs, write), names, seed)
 
-    def brief(self, names: Sequence[str], seed: int, share: float) -> Artifact:
-        """An adapter from theta* with a share of the epochs; the last is kept: there is nothing to stop early."""
-        settings = self.step.config.training
+    def brief(self, names: Sequence[str], seed: int, share: float, start: Artifact | None = None) -> Artifact:
+        """An adapter with a share of the epochs; the last is kept: there is nothing to stop early.
+
+        Args:
+            start: where it begins, theta* by default.
+        """
+        settings, start = self.step.config.training, start or self.theta
         inputs = {
             "model": model_inputs(self.step.config.model),
-            "start": self.theta.digest,
+            "start": start.digest,
             "datasets": {name: self.prepared.digests[name] for name in sorted(names)},
             "training": settings.model_dump(),
             "share": share,
@@ -99,7 +103,7 @@ class Members:
                 seed=seed,
                 warmup_ratio=settings.warmup_ratio,
             )
-            model, job = work.trainable(self.theta.folder), f"truth-{digest_of(inputs)[:24]}"
+            model, job = work.trainable(start.folder), f"truth-{digest_of(inputs)[:24]}"
             fitted = fit(model, work.base, material, recipe, self.step.store, job, lambda *_: None)
             save_adapter(model, folder, work.base)
             return {"flops": work.cost(model).training(fitted.tokens, fitted.squared)}

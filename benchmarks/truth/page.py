@@ -11,7 +11,7 @@ from benchmarks.marked import replace
 from benchmarks.truth.estimate_tables import ablations, calibration, second_model, study
 from benchmarks.truth.goals import goals
 from benchmarks.truth.markdown import Found, grid, mean, percent, setting, spread
-from benchmarks.truth.names import BASELINES
+from benchmarks.truth.names import BASELINES, FULL
 from benchmarks.truth.setting import HERE, RESULTS
 
 DOCS = HERE.parents[1] / "docs"
@@ -86,6 +86,20 @@ def recipes(found: Found) -> str:
             "adapter from the raw initialisation, warm start, look-ahead and extraction counted.",
             "",
             *methods(found["methods"], (found["against"],)),
+        ]
+    )
+
+
+def beginnings(found: Found) -> str:
+    """Groups' adapters by where they begin."""
+    return "\n".join(
+        [
+            "## Where adapters begin",
+            "",
+            setting(found),
+            f"{found['seeds']} seeds. The chosen groups' own adapters; after one epoch, the last weights.",
+            "",
+            *methods(found["methods"], (FULL,)),
         ]
     )
 
@@ -167,6 +181,7 @@ SECTIONS: dict[str, Callable[[Found], str]] = {
     "study": study,
     "controls": controls,
     "recipes": recipes,
+    "beginnings": beginnings,
     "boosting": boosting,
     "sources": sources,
     "second_model": second_model,
@@ -174,7 +189,13 @@ SECTIONS: dict[str, Callable[[Found], str]] = {
     "calibration": calibration,
 }
 
-CHOICES = ("recipes", "boosting", "ablations", "calibration")  # what they say is why the defaults are as they are
+CHOICES = (
+    "recipes",
+    "beginnings",
+    "boosting",
+    "ablations",
+    "calibration",
+)  # what they say is why the defaults are as they are
 PAGES = {"truth.md": [name for name in SECTIONS if name not in CHOICES], "results.md": CHOICES}
 
 if __name__ == "__main__":

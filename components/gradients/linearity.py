@@ -1,9 +1,8 @@
 """The step `linearity`: how far from its point the first-order model holds, measured on the very model; and embeddings.
 
 For the chosen groups and for all datasets together the surrogate is solved as `estimate` does, its solution is turned
-into the step in the adapter's weights that it stands for, ``a_i = sigmoid(-(h*_i + g_i . w)) / (lambda |S| M)`` at the
-optimum, and validation rows are looked at on the way. The datasets' mean embeddings are kept for a comparison that
-knows nothing of gradients.
+into the step in the adapter's weights that it stands for (``solution_step.py``), and validation rows are looked at on
+the way. The datasets' mean embeddings are kept for a comparison that knows nothing of gradients.
 """
 
 from dataclasses import asdict
@@ -12,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from safetensors.numpy import save_file
-from scipy.special import expit
 
 from components.artifacts import Artifact
+from components.gradients.solution_step import of_rows, solution_step
 from components.group_estimator import estimated_from, group_estimator
 from components.inputs import Prepared, features_of, outputs_digest, point_of, read_datasets
 from components.sampling import sample_rows
@@ -99,13 +98,10 @@ def _measured(
 ) -> dict[str, Any]:
     """Errors for the solution of one subset at every distance."""
     from components.gradients.first_order import Ruler, derivatives, errors, moved, moved_margins
-    from components.weighted_step import weighted_gradients
 
     tokens = step.config.gradients.batch_tokens
-    weights, coefficients = _solution(estimator, tables["train"], names)
-    rows = [_of_rows(work, prepared, name, "train", tables["train"][name].row) for name in names]
-    change = weighted_gradients(model, work.base, rows, coefficients, tokens)
-    held_out = [_of_rows(work, prepared, name, "validation", tables["validation"][name].row) for name in names]
+    weights, change = solution_step(work, model, prepared, estimator, tables["train"], names, tokens)
+    held_out = [of_rows(work, prepared, name, "validation", tables["validation"][name].row) for name in names]
     shown = [_some(step, part) for part in held_out]
     linear = [derivatives(model, work.base, part, change, tokens) for part in shown]
     before, slope = (np.concatenate([part[k] for part in linear]) for k in (0, 1))
@@ -124,31 +120,10 @@ def _measured(
     return {"datasets": names, "solution_distance": ruler.distance(1.0), "rows": len(before), "errors": at}
 
 
-def _solution(
-    estimator: "GroupEstimator", train: dict[str, Features], names: list[str]
-) -> tuple[np.ndarray, list[np.ndarray]]:
-    """The surrogate's w [dim] for the subset, and the coefficients a of its training rows, one [M] a dataset."""
-    members = np.array([[name in names for name in train]])
-    solved = estimator.solve(members)
-    weights, strength = solved.weights[0].astype(np.float64), estimator.lambdas(members)[solved.lambda_index[0, 0], 0]
-    coefficients = []
-    for name in names:
-        table = train[name]
-        wrong = expit(-(table.margin + table.features @ weights))
-        coefficients.append(wrong / (strength * len(names) * len(table.row)))
-    return weights, coefficients
-
-
 def _projected(table: Features, shown: "Examples", weights: np.ndarray) -> np.ndarray:
     """``g_i . w`` of the rows shown, by the stored features, [M]."""
     place = {int(row): i for i, row in enumerate(table.row)}
     return table.features[[place[int(row)] for row in shown.row]].astype(np.float64) @ weights
-
-
-def _of_rows(work: "OnDemand", prepared: Prepared, name: str, split: Any, row: np.ndarray) -> "Examples":
-    """The examples with the given row ids, in that order (both are ascending)."""
-    examples = work.examples(prepared[name], split)
-    return examples.take(np.flatnonzero(np.isin(examples.row, row)))
 
 
 def _some(step: Step, examples: "Examples") -> "Examples":
