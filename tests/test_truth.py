@@ -39,12 +39,6 @@ def test_every_ablation_is_a_valid_config_and_changes_something(to: Setting) -> 
         assert (made == RunConfig.model_validate(base)) == (name == "default"), name
 
 
-def test_the_defaults_fine_tunes_judge_what_leaves_theta_and_training_alone() -> None:
-    stays = {name for name, change in ablations.CHANGES.items() if ablations.theta_stays(change)}
-    assert set(ablations.CHANGES) - stays == {"warm_start 0", "warm_start 0.5", "warm_start 2"}
-    assert not ablations.theta_stays({"training": {"epochs": 1}})
-
-
 def test_an_unknown_dataset_is_refused(to: Setting) -> None:
     with pytest.raises(typer.BadParameter, match="nothing"):
         replace(to, datasets=("nothing",)).config()

@@ -116,7 +116,17 @@ def ablations(found: Found) -> str:
         )  # fmt: skip
     head = ["setting", "reliability", "Pearson", "corrected", "relative error, %", "first-order error, %", "FLOPs"]
     about = next(iter(found.values()))
-    return "\n".join(["## What each choice does to the estimates", "", setting(about), "", *grid(head, rows)])
+    return "\n".join(
+        [
+            "## What each choice does to the estimates",
+            "",
+            setting(about),
+            "All are judged by the default's fine-tunes. With another warm start (look-ahead as long, if not told) or",
+            "rank, estimates are of another beginning than those had: there the error is also that.",
+            "",
+            *grid(head, rows),
+        ]
+    )
 
 
 def calibration(found: Found) -> str:
