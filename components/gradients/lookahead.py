@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.artifacts import Artifact, digest_of
-from components.gradients.multitask_pass import multitask_pass
+from components.gradients.multitask_pass import multitask_pass, pass_settings
 from components.inputs import POINT, Prepared
 from components.step import Step
 
@@ -25,17 +25,14 @@ HALF = 0.5
 
 def look_ahead(step: Step, prepared: Prepared, theta: Artifact, work: "OnDemand") -> None:
     """Find or make theta*'s point and pass it on as ``point``; nothing where ``warm_start.lookahead`` is 0."""
-    settings, training = step.config.warm_start, step.config.training
+    settings = step.config.warm_start
     if not settings.lookahead_epochs:
         return
     inputs = {
         "start": theta.key,  # and not its digest: the raw start has the same weights whatever the datasets
         "epochs": settings.lookahead_epochs,
         "samples_per_dataset": settings.samples_per_dataset,
-        "learning_rate": settings.learning_rate or training.learning_rate,
-        "batch_size": training.batch_size,
-        "warmup_ratio": training.warmup_ratio,
-        "seed": step.config.seed,
+        **pass_settings(step.config),
     }
 
     known = Prepared(

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from components.config import RunConfig
 from components.prepared import PreparedDataset
 from components.sampling import sample_rows
 from components.step import Step
@@ -12,6 +13,17 @@ if TYPE_CHECKING:
     from components.inputs import Prepared
     from components.on_demand import OnDemand
     from components.training import Material
+
+
+def pass_settings(config: RunConfig) -> dict[str, Any]:
+    """How a pass trains besides its length and rows, by the names of ``components.training.Recipe``."""
+    training = config.training
+    return {
+        "learning_rate": config.warm_start.learning_rate or training.learning_rate,
+        "batch_size": training.batch_size,
+        "warmup_ratio": training.warmup_ratio,
+        "seed": config.seed,
+    }
 
 
 def multitask_pass(
@@ -29,16 +41,12 @@ def multitask_pass(
     """
     from components.training import Recipe, fit
 
-    config = step.config
-    settings, training = config.warm_start, config.training
+    settings = step.config.warm_start
     material = [_sample(step, dataset, work) for dataset in prepared.datasets]
     recipe = Recipe(
         epochs=epochs,
-        learning_rate=settings.learning_rate or training.learning_rate,
-        batch_size=training.batch_size,
-        seed=seed,
-        warmup_ratio=training.warmup_ratio,
         learning_rate_setting=f"{'warm_start' if settings.learning_rate else 'training'}.learning_rate",
+        **(pass_settings(step.config) | {"seed": seed}),
     )
     fitted = fit(model, work.base, material, recipe, step.store, job, step.progress, say=step.say)
     flops = work.cost(model).training(fitted.tokens, fitted.squared)

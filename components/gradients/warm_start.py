@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from components.artifacts import Artifact, digest_of, load
 from components.base_model import model_inputs
 from components.gradients.lookahead import look_ahead
-from components.gradients.multitask_pass import multitask_pass
+from components.gradients.multitask_pass import multitask_pass, pass_settings
 from components.inputs import START, Prepared, outputs_digest, read_datasets
 from components.label_logits import obtain_logits
 from components.prepared import PreparedDataset
@@ -52,10 +52,7 @@ def recipe(step: Step) -> dict[str, Any]:
         "model": model_inputs(config.model),
         "lora": config.lora.model_dump(),
         "warm_start": config.warm_start.model_dump(exclude={"renew", "lookahead"}),
-        "learning_rate": config.warm_start.learning_rate or config.training.learning_rate,
-        "batch_size": config.training.batch_size,
-        "warmup_ratio": config.training.warmup_ratio,
-        "seed": config.seed,
+        **pass_settings(config),
     }
 
 
