@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import typer
 
-from benchmarks.truth import ablations, boosting, calibration, controls
+from benchmarks.truth import ablations, affinities, boosting, calibration, controls
 from benchmarks.truth.methods import Method, table
 from benchmarks.truth.recipes import RECIPES, Recipe
 from benchmarks.truth.setting import Setting, merged
 from components.config import RunConfig
+from components.partition.exact import best_partitions
 
 
 @pytest.fixture
@@ -163,3 +164,27 @@ def test_estimates_that_rank_the_wrong_way_are_scaled_to_nothing(to: Setting) ->
 def test_nothing_is_calibrated_without_a_study(to: Setting) -> None:
     with pytest.raises(FileNotFoundError, match=r"no study\.json"):
         calibration.calibration(to)
+
+
+def every_subset(n: int) -> np.ndarray:
+    return (np.arange(1, 2**n)[:, None] >> np.arange(n) & 1).astype(bool)
+
+
+def test_a_regression_finds_what_each_dataset_adds_whatever_else_is_there() -> None:
+    inside, rng = every_subset(5), np.random.default_rng(0)
+    helps = rng.standard_normal((5, 5))
+    np.fill_diagonal(helps, 0)
+    loss = 2.0 - inside @ helps.T  # dataset i's loss falls by helps[i, j] where j is there
+    some = rng.permutation(len(inside))[:24]
+    np.testing.assert_allclose(affinities.regression(inside[some], loss[some]), helps, atol=1e-9)
+
+
+def test_groups_of_the_true_affinity_lose_nothing_and_a_search_mends_a_wrong_one() -> None:
+    family = np.array([0, 0, 1])  # three datasets: two groups are the only number between all and one each
+    helps = np.where(family[:, None] == family, 0.1, -0.1)
+    inside = every_subset(3)
+    cost = np.append(0.0, np.where(inside, 1.0 - inside @ helps.T, 0).sum(axis=1))
+    right, wrong = (affinities.losses(cost, best_partitions(cost), sign * helps, seed=0) for sign in (1, -1))
+    assert right["rounded"] == pytest.approx(0, abs=1e-9)
+    assert wrong["rounded"] == pytest.approx(4 * 0.1)  # two that harm each other together, two that help apart
+    assert wrong["searched"] == pytest.approx(0, abs=1e-9)

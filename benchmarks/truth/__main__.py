@@ -149,6 +149,16 @@ def beginnings(context: typer.Context, seeds: Seeds = 3) -> None:
 
 
 @app.command()
+def affinities(
+    context: typer.Context, draws: Annotated[int, typer.Option(help="Samples of subsets of each size.")] = 5
+) -> None:
+    """What groups made of one or another affinity would lose; no fine-tune is made."""
+    from benchmarks.truth.affinities import affinities
+
+    affinities(context.obj, draws)
+
+
+@app.command()
 def calibration(context: typer.Context) -> None:
     """What a few real fine-tunes would gain for the estimates of `study`."""
     from benchmarks.truth.calibration import calibration

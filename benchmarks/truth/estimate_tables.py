@@ -129,6 +129,26 @@ def ablations(found: Found) -> str:
     )
 
 
+def affinities(found: Found) -> str:
+    """What groups lose by the affinity they are made of."""
+    rows = [
+        [one["affinity"], f"{one['subsets'] or '-'}", f"{one['rounded']:.4f}", f"{one['searched']:.4f}"]
+        for one in found["rows_of_table"]
+    ]
+    return "\n".join(
+        [
+            "## Which affinity",
+            "",
+            setting(found),
+            "By the estimates of all subsets: what groups rounded from the relaxation of an affinity would lose more",
+            "than the best partition does (share of the label entropy, mean over all numbers of groups), and the same",
+            f"after the local search. Samples of subsets: mean of {found['draws']}.",
+            "",
+            *grid(["affinity", "subsets", "rounded", "after the search"], rows),
+        ]
+    )
+
+
 def calibration(found: Found) -> str:
     """What a few real fine-tunes gain for the estimates."""
     ways = {"estimates": "as they are", "shifted": "shifted", "scaled": "shifted and scaled", "means": "means alone"}

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.marked import replace
-from benchmarks.truth.estimate_tables import ablations, calibration, second_model, study
+from benchmarks.truth.estimate_tables import ablations, affinities, calibration, second_model, study
 from benchmarks.truth.goals import goals
 from benchmarks.truth.markdown import Found, grid, mean, percent, setting, spread
 from benchmarks.truth.names import BASELINES, FULL
@@ -186,6 +186,7 @@ SECTIONS: dict[str, Callable[[Found], str]] = {
     "sources": sources,
     "second_model": second_model,
     "ablations": ablations,
+    "affinities": affinities,
     "calibration": calibration,
 }
 
