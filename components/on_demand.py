@@ -47,15 +47,20 @@ class OnDemand:
         model = self._step.config.model
         return AutoTokenizer.from_pretrained(model_folder(model), trust_remote_code=model.trust_remote_code)
 
-    def examples(self, dataset: PreparedDataset, split: SplitName) -> "Examples":
-        """A split's tokenized rows."""
+    def examples(self, dataset: PreparedDataset, split: SplitName, row: np.ndarray | None = None) -> "Examples":
+        """A split's tokenized rows.
+
+        Args:
+            row: ids of those wanted, ascending as all rows are; all by default.
+        """
         from components.examples import tokenize
 
         where = (dataset.name, split)
         if where not in self._examples:
             limit = self._step.config.model.max_length
             self._examples[where] = tokenize(dataset, split, self.tokenizer, limit)
-        return self._examples[where]
+        every = self._examples[where]
+        return every if row is None else every.take(np.flatnonzero(np.isin(every.row, row)))
 
     def trainable(self, folder: Path) -> "PeftModel":
         """The model with a copy of the adapter in ``folder`` to be trained in place. To be asked for once, first."""

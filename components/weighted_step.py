@@ -5,7 +5,7 @@ with its coefficients makes the step itself. (Stepping along the transposed proj
 with a step far too long to stay linear.)
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -41,8 +41,16 @@ def step_along(
     model: PeftModel, base: Base, examples: Sequence[Examples], coefficients: Sequence[np.ndarray], batch_tokens: int
 ) -> None:
     """Move the adapter by ``sum_i a_i grad h_i``; arguments as :func:`weighted_gradients`."""
-    step = weighted_gradients(model, base, examples, coefficients, batch_tokens)
+    add_change(model, weighted_gradients(model, base, examples, coefficients, batch_tokens))
+
+
+def add_change(model: PeftModel, change: Mapping[str, torch.Tensor]) -> None:
+    """Move the adapter in place.
+
+    Args:
+        change: of parameters by name; those not named stay.
+    """
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if name in step:
-                parameter.add_(step[name])
+            if name in change:
+                parameter.add_(change[name])

@@ -12,7 +12,6 @@ from benchmarks.truth.methods import Method, table
 from benchmarks.truth.recipes import RECIPES, Recipe
 from benchmarks.truth.setting import Setting, merged
 from components.config import RunConfig
-from components.partition.exact import best_partitions
 
 
 @pytest.fixture
@@ -179,12 +178,32 @@ def test_a_regression_finds_what_each_dataset_adds_whatever_else_is_there() -> N
     np.testing.assert_allclose(affinities.regression(inside[some], loss[some]), helps, atol=1e-9)
 
 
+def test_over_all_subsets_means_and_regression_are_the_same_but_for_their_size() -> None:
+    inside, rng = every_subset(5), np.random.default_rng(0)
+    loss = 2.0 - inside @ (0.1 * rng.standard_normal((5, 5))).T + 0.05 * rng.standard_normal((31, 5))
+    found = affinities.matrices(inside, loss, list("abcde"))
+    np.testing.assert_allclose(found["means"] * 2, found["regression"], atol=1e-9)  # a mean is of all its company's
+    deviation = loss[inside[:, 0], 0].std()
+    np.testing.assert_allclose(found["means, standardised"][0] * deviation, found["means"][0], atol=1e-12)
+
+
 def test_groups_of_the_true_affinity_lose_nothing_and_a_search_mends_a_wrong_one() -> None:
     family = np.array([0, 0, 1])  # three datasets: two groups are the only number between all and one each
     helps = np.where(family[:, None] == family, 0.1, -0.1)
     inside = every_subset(3)
-    cost = np.append(0.0, np.where(inside, 1.0 - inside @ helps.T, 0).sum(axis=1))
-    right, wrong = (affinities.losses(cost, best_partitions(cost), sign * helps, seed=0) for sign in (1, -1))
+    cost = affinities.costs(inside, 1.0 - inside @ helps.T)
+    right, wrong = (affinities.losses(cost, sign * helps, seed=0) for sign in (1, -1))
     assert right["rounded"] == pytest.approx(0, abs=1e-9)
-    assert wrong["rounded"] == pytest.approx(4 * 0.1)  # two that harm each other together, two that help apart
+    assert wrong["rounded"] == pytest.approx(4 * 0.1 / 3)  # two that harm each other together, two that help apart
     assert wrong["searched"] == pytest.approx(0, abs=1e-9)
+
+
+def test_costs_need_every_subset() -> None:
+    with pytest.raises(typer.BadParameter, match="every subset"):
+        affinities.costs(every_subset(3)[1:], np.ones((6, 3)))
+
+
+def test_ablations_are_named_so_that_each_can_be_asked_for(to: Setting) -> None:
+    assert not any("," in name for name in ablations.CHANGES)
+    with pytest.raises(typer.BadParameter, match="unknown settings: dim 3;"):
+        ablations.ablations(to, ["dim 400", "dim 3"], 1, 1)

@@ -9,7 +9,7 @@ import pytest
 from benchmarks.marked import END
 from benchmarks.truth import page
 from benchmarks.truth.markdown import grid, interval, percent, spread
-from benchmarks.truth.names import FULL
+from benchmarks.truth.names import FROM_POINT, FULL
 
 ABOUT: dict[str, Any] = {
     "date": "2026-11-27T22:00+00:00",
@@ -80,8 +80,8 @@ def test_the_page_has_the_tables_that_were_measured_and_no_others(tmp_path: Path
     assert "Groups: sst2; wic." in text
     assert "| test metric against an adapter each | not reported | above | +1.23 ± 0.40 points, 2 seeds | yes |" in text
     told = (
-        "+125 % at 30 rows a dataset, +25 % without the multi-task member; warm start, look-ahead and extraction alone "
-        "+7.5 %"
+        "+125 % at 30 rows a dataset, +25 % without the multi-task member; warm start, look-ahead, extraction, "
+        "solver and search alone +7.5 %"
     )
     assert f"| FLOPs over one multi-task adapter, raw start | 9 % | <= 5 % | {told} (16 datasets) | no |" in text
 
@@ -118,11 +118,11 @@ def test_first_order_errors_stand_by_base_and_distance(tmp_path: Path) -> None:
 
 
 def test_beginnings_stand_beside_the_products_own_with_what_sets_them_apart(tmp_path: Path) -> None:
-    apart = {f"against {FULL}": {"metric": APART}}
+    apart = {f"against {other}": {"metric": APART} for other in (FULL, FROM_POINT)}
     rows = {FULL: method([0.6, 0.6]), "from theta*, one epoch": method([0.61, 0.63], **apart)}
     text = write(tmp_path, beginnings={**ABOUT, "seeds": 2, "groups": [["sst2"], ["wic"]], "methods": rows})
     told = "| from theta*, one epoch | 62.00 ± 1.41 | 62.00 ± 1.41 | 0.6000 ± 0.1414 | 0.5000 ± 0.1414 | 1.25 "
-    assert "## Where adapters begin\n\n**2026-11-27**" in text and f"{told}| +1.23 ± 0.40 |" in text
+    assert "## Where adapters begin\n\n**2026-11-27**" in text and f"{told}| +1.23 ± 0.40 | +1.23 ± 0.40 |" in text
 
 
 def test_boosting_tells_what_was_kept(tmp_path: Path) -> None:
@@ -133,6 +133,13 @@ def test_boosting_tells_what_was_kept(tmp_path: Path) -> None:
     assert "2 seeds, 2 of 4 boosters kept" in text
     assert "| +12.3 % training error, +1.23 ± 0.40 points of test error | off |" in text
     assert "| test loss | 0.5000 | +0.0123 ± 0.0040 | +0.0123 ± 0.0040 |" in text
+
+
+def test_affinities_stand_with_their_spread_where_subsets_were_drawn(tmp_path: Path) -> None:
+    numbers = {key: {"mean": 0.0123, "spread": 0.004} for key in ("rounded", "searched")}
+    rows = [{"affinity": "means", "subsets": count, "samples": k, **numbers} for count, k in ((113, 5), (4095, 1))]
+    text = write(tmp_path, affinities={**ABOUT, "draws": 5, "rows_of_table": rows})
+    assert "| means | 113 | 0.0123 ± 0.0040 | 0.0123 ± 0.0040 |\n| means | 4095 | 0.0123 | 0.0123 |" in text
 
 
 def test_sources_stand_with_what_they_bring(tmp_path: Path) -> None:

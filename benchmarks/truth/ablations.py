@@ -1,11 +1,14 @@
 """What each choice gains for the estimates and costs: look-ahead, lambda, dimension, rows, warm start, rank.
 
 All are judged by the default's fine-tunes. Where theta* is another, with another warm start or rank, those began
-elsewhere: such a row tells how well its estimates rank the default's fine-tunes; its relative error is also that of
-another beginning. What a setting's own groups would reach is not asked: that would take fine-tunes of its groups.
+elsewhere: such a row tells how well its estimates rank the default's fine-tunes, and its relative error contains the
+difference between the two starts. What a setting's own groups would reach is not asked: that would take fine-tunes of
+its groups.
 """
 
 from typing import Any
+
+import typer
 
 from benchmarks.truth.setting import Setting, about_again, merged, note
 from benchmarks.truth.study import measured
@@ -23,8 +26,8 @@ CHANGES: dict[str, dict[str, Any]] = {
     "dim 1600": {"gradients": {"dim": 1600}},
     "rows 100": {"gradients": {"samples_per_dataset": 100}},
     "rows 50": {"gradients": {"samples_per_dataset": 50}},
-    "warm start 0, no look-ahead": {"warm_start": {"epochs": 0, "lookahead": 0}},
-    "warm start 0, look-ahead 1": {"warm_start": {"epochs": 0, "lookahead": 1}},
+    "warm start 0": {"warm_start": {"epochs": 0, "lookahead": 0}},
+    "warm start 0 and look-ahead 1": {"warm_start": {"epochs": 0, "lookahead": 1}},
     "warm start 0.25": {"warm_start": {"epochs": 0.25, "lookahead": 0.25}},
     "warm start 0.5": {"warm_start": {"epochs": 0.5, "lookahead": 0.5}},
     "warm start 2": {"warm_start": {"epochs": 2, "lookahead": 2}},
@@ -34,7 +37,13 @@ CHANGES: dict[str, dict[str, Any]] = {
 
 
 def ablations(to: Setting, only: list[str], subsets: int, seeds: int) -> None:
-    """Run the default and the settings named in ``only`` (empty: all); the table keeps the rows of earlier calls."""
+    """Run the default and the settings named in ``only`` (empty: all); the table keeps the rows of earlier calls.
+
+    Raises:
+        typer.BadParameter: a setting is unknown.
+    """
+    if unknown := set(only) - set(CHANGES):
+        raise typer.BadParameter(f"unknown settings: {', '.join(sorted(unknown))}; there are: {', '.join(CHANGES)}")
     sample = {"subsets": subsets, "pairs": 0, "partitions": 0, "seeds": seeds}
     base = to.config(validation={**sample, "distances": [ONE_FIFTH_PERCENT]})
     truth: dict[str, str] | None = None

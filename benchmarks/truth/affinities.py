@@ -1,23 +1,26 @@
-"""Which affinity: means or a regression, of all subsets or of a sample of them; what groups made of each would lose.
+"""Which affinity: means or a regression, of standardised losses or not, of all subsets or a sample of them.
 
-The estimates of all subsets tell what every partition costs, and which is best. For each kind of affinity and number of
-groups, the semidefinite relaxation is rounded as the product does; what the groups cost more than the best partition is
-the kind's loss, before and after the local search. ``similarity``: mean gradients' cosine. No fine-tune is made.
+The estimates of all subsets tell what every partition costs, and which is best. For each affinity and each number of
+groups, the semidefinite relaxation is rounded as the product does for many datasets. Told is by how much the estimated
+loss of these groups is above the best partition's, before and after a local search from there. ``similarity`` is the
+cosine of mean gradients. No fine-tune is made.
 """
 
 import time
+from typing import Any
 
 import numpy as np
+import typer
 from safetensors.numpy import load_file
 
 from benchmarks.truth import setting
+from benchmarks.truth.markdown import mean, spread
 from benchmarks.truth.members import Members
 from benchmarks.truth.setting import Setting
 from benchmarks.truth.steps import run_until
 from components.artifacts import load
 from components.inputs import read_split
 from components.partition.exact import best_partitions, bit_masks
-from components.partition.groups import Groups
 from components.partition.rounding import round_relaxation
 from components.partition.sdp import normalise, relax
 from components.partition.search import Memo, local_search, total
@@ -26,14 +29,17 @@ from components.surrogate.affinity import affinity
 from components.surrogate.estimate import TABLE
 from components.tables import mean_pulls
 
-COUNTS = (100, 400)
+COUNTS = (100, 400)  # sampled subsets; the single datasets and all together are estimated besides
 
 
 def affinities(to: Setting, draws: int) -> None:
-    """Compare the kinds of affinity on one run's estimates, and keep the table.
+    """Compare affinities on one run's estimates, and keep the table.
 
     Args:
-        draws: samples of subsets; each row is their mean.
+        draws: samples of subsets of each size.
+
+    Raises:
+        typer.BadParameter: there are too many datasets for every subset to be estimated.
     """
     started, config = time.monotonic(), to.config()
     summary, _ = run_until(config, to.root, "partition")
@@ -41,30 +47,66 @@ def affinities(to: Setting, draws: int) -> None:
     step, prepared = members.step, members.prepared
     table = load_file(load(step.store, setting.keys_of(summary)["affinity"]).folder / TABLE)
     entropy = np.array([dataset.entropy() for dataset in prepared.datasets])
-    inside, loss, n = table["members"], table["loss"][0] / entropy, len(entropy)
-    cost = np.zeros(2**n)
-    cost[bit_masks(inside)] = np.where(inside, loss, 0).sum(axis=1) / n
-    best = best_partitions(cost)
+    inside, loss = table["members"], table["loss"][0] / entropy
+    cost = costs(inside, loss)
     pulls = mean_pulls(read_split(members.features, "train"))
     direction = pulls / np.linalg.norm(pulls, axis=1, keepdims=True)
-    rows = [
-        {"affinity": "similarity", "subsets": None, **losses(cost, best, direction @ direction.T, step.config.seed)}
+    rows = [row("similarity", None, [losses(cost, direction @ direction.T, step.config.seed)])]
+    surrogate, n = step.config.surrogate, len(entropy)
+    samples = [
+        [choose_subsets(n, count, surrogate.subset_size, surrogate.pair_coverage, 1, seed) for seed in range(draws)]
+        for count in COUNTS
     ]
-    surrogate = step.config.surrogate
-    for count in (*COUNTS, len(inside)):
-        found: dict[str, list[dict[str, float]]] = {"means": [], "regression": []}
-        for seed in range(draws if count < len(inside) else 1):
-            shown = inside
-            if count < len(inside):
-                shown = choose_subsets(n, count, surrogate.subset_size, surrogate.pair_coverage, 1, seed)
+    for drawn in [*samples, [inside]]:
+        found: dict[str, list[dict[str, float]]] = {}
+        for seed, shown in enumerate(drawn):
             at = np.searchsorted(bit_masks(inside), bit_masks(shown))
-            found["means"].append(losses(cost, best, affinity(shown, loss[at], prepared.names).matrix, seed))
-            found["regression"].append(losses(cost, best, regression(shown, loss[at]), seed))
-        for kind, told in found.items():
-            mean = {key: float(np.mean([one[key] for one in told])) for key in told[0]}
-            rows.append({"affinity": kind, "subsets": count, **mean})
+            for name, matrix in matrices(shown, loss[at], prepared.names).items():
+                found.setdefault(name, []).append(losses(cost, matrix, seed))
+        rows += [row(name, len(drawn[0]), told) for name, told in found.items()]
     about = setting.about(config, summary, time.monotonic() - started)
-    to.keep("affinities", {**about, "draws": draws, "best": [value for value, _ in best], "rows_of_table": rows})
+    best = [value for value, _ in best_partitions(cost)]
+    to.keep("affinities", {**about, "draws": draws, "best": best, "rows_of_table": rows})
+
+
+def row(name: str, subsets: int | None, told: list[dict[str, float]]) -> dict[str, Any]:
+    """Mean and standard deviation over the samples."""
+    over = {key: [one[key] for one in told] for key in told[0]}
+    numbers = {key: {"mean": mean(values), "spread": spread(values)} for key, values in over.items()}
+    return {"affinity": name, "subsets": subsets, "samples": len(told), **numbers}
+
+
+def costs(inside: np.ndarray, loss: np.ndarray) -> np.ndarray:
+    """The cost of every group by its bit mask, float64 [2**n]: the sum of its datasets' losses, by n.
+
+    Args:
+        inside: every subset, bool [2**n - 1, n].
+        loss: of each dataset in each subset, [2**n - 1, n].
+
+    Raises:
+        typer.BadParameter: some subsets are missing.
+    """
+    n = inside.shape[1]
+    if len(inside) != 2**n - 1:
+        raise typer.BadParameter("this takes estimates of every subset: name at most twelve datasets")
+    found = np.zeros(2**n)
+    found[bit_masks(inside)] = np.where(inside, loss, 0).sum(axis=1) / n
+    return found
+
+
+def matrices(inside: np.ndarray, loss: np.ndarray, names: list[str]) -> dict[str, np.ndarray]:
+    """The affinities [n, n] that are compared, from the losses [K, n] of some subsets, bool [K, n].
+
+    Standardised: a dataset's losses have deviation 1, so that all datasets weigh alike; that is the product's.
+    """
+    deviation = np.array([loss[inside[:, i], i].std() for i in range(len(names))])[:, None]
+    means, slopes = affinity(inside, loss, names).matrix, regression(inside, loss)
+    return {
+        "means, standardised": means,
+        "means": means * deviation,
+        "regression, standardised": slopes / deviation,
+        "regression": slopes,
+    }
 
 
 def regression(inside: np.ndarray, loss: np.ndarray) -> np.ndarray:
@@ -85,12 +127,12 @@ def regression(inside: np.ndarray, loss: np.ndarray) -> np.ndarray:
     return found
 
 
-def losses(cost: np.ndarray, best: list[tuple[float, Groups]], matrix: np.ndarray, seed: int) -> dict[str, float]:
+def losses(cost: np.ndarray, matrix: np.ndarray, seed: int) -> dict[str, float]:
     """What groups made of an affinity cost more than the best partitions do: mean over 2 .. n - 1 groups."""
     memo = Memo(lambda groups: np.array([cost[sum(1 << i for i in group)] for group in groups]))
-    rounded, searched, scaled = [], [], normalise(matrix)
+    rounded, searched, scaled, best = [], [], normalise(matrix), best_partitions(cost)
     for m in range(2, len(matrix)):
         groups = round_relaxation(scaled, relax(scaled, groups=m).matrix, m, seed=seed)
         rounded.append(total(memo, groups) - best[m - 1][0])
         searched.append(total(memo, local_search(memo, groups)) - best[m - 1][0])
-    return {"rounded": float(np.mean(rounded)), "searched": float(np.mean(searched))}
+    return {"rounded": mean(rounded), "searched": mean(searched)}

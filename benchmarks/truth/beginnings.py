@@ -1,8 +1,8 @@
 """Where adapters begin: at theta*, at the point where gradients are taken, or at the surrogate's own step from there.
 
-The chosen groups' adapters, each trained for one epoch from all three beginnings, the last weights kept, beside the
-product's: from theta*, with all epochs at most and the best kept. The surrogate's step also answers as it is. Its own
-FLOPs, one more pass over the training rows of the features, are not counted.
+From each beginning the chosen groups' adapters are trained for one epoch, and the last weights are kept. Beside them
+stand the product's adapters (from theta*, all epochs at most, the best weights), and the step without training. Making
+the step takes one more pass over the training rows that features were taken of.
 """
 
 import time
@@ -10,22 +10,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from benchmarks.truth import setting
 from benchmarks.truth.members import Members
 from benchmarks.truth.methods import Method, Parts, measured, table
-from benchmarks.truth.names import FULL
+from benchmarks.truth.names import FROM_POINT, FULL
 from benchmarks.truth.setting import Setting, note
 from benchmarks.truth.steps import run_until
 from components.artifacts import Artifact
 from components.gradients.solution_step import solution_step
-from components.group_estimator import group_estimator
+from components.group_estimator import estimated_from, group_estimator
 from components.language_model import save_adapter
 from components.on_demand import OnDemand
 from components.tables import read_features
-
-STEP = "the surrogate's step"
+from components.weighted_step import add_change
 
 
 def beginnings(to: Setting, seeds: int) -> None:
@@ -41,7 +38,7 @@ def beginnings(to: Setting, seeds: int) -> None:
             results.setdefault(method.name, []).append(found)
             note(f"seed {seed}: {method.name}: metric {found['metric']:.4f}, loss {found['calibrated']:.4f}")
             about = setting.about(config, summary, time.monotonic() - started)
-            to.keep("beginnings", {**about, "groups": groups, "seeds": seed + 1, **table(results, FULL)})
+            to.keep("beginnings", {**about, "groups": groups, "seeds": seed + 1, **table(results, FULL, FROM_POINT)})
 
 
 def methods(members: Members, groups: list[list[str]], steps: list[Artifact], seed: int) -> Iterator[Method]:
@@ -49,33 +46,30 @@ def methods(members: Members, groups: list[list[str]], steps: list[Artifact], se
     one_epoch = 1 / members.step.config.training.epochs
 
     def briefly(starts: list[Artifact]) -> Parts:
-        return [
-            (members.brief(group, seed, one_epoch, start), group) for group, start in zip(groups, starts, strict=True)
-        ]
+        return [(members.brief(names, seed, one_epoch, at), names) for names, at in zip(groups, starts, strict=True)]
 
     yield Method(FULL, [(members.trained(group, seed), group) for group in groups], features=True)
     yield Method("from theta*, one epoch", briefly([members.theta] * len(groups)), features=True)
-    yield Method("from the point, one epoch", briefly([members.point] * len(groups)), features=True)
-    yield Method(f"from {STEP}, one epoch", briefly(steps), features=True)
-    yield Method(f"{STEP} itself", list(zip(steps, groups, strict=True)), features=True)
+    yield Method(FROM_POINT, briefly([members.point] * len(groups)), features=True)
+    stepping = sum(one.facts["flops"] for one in steps)
+    yield Method("from the surrogate's step, one epoch", briefly(steps), features=True, flops=stepping)
+    yield Method("the surrogate's step itself", list(zip(steps, groups, strict=True)), features=True)
 
 
 def surrogate_step(members: Members, names: list[str]) -> Artifact:
     """The point moved by the step that the surrogate's solution for the datasets ``names`` stands for."""
+    config, prepared, features = members.step.config, members.prepared, members.features
 
     def write(folder: Path) -> dict[str, Any]:
-        config, work = members.step.config, OnDemand(members.step)
+        work = OnDemand(members.step)
         model = work.trainable(members.point.folder)
-        train = {name: read_features(artifact.folder, "train") for name, artifact in members.features.items()}
-        estimator = group_estimator(config, members.prepared, members.features)
+        train = {name: read_features(artifact.folder, "train") for name, artifact in features.items()}
+        estimator = group_estimator(config, prepared, features)
         tokens = config.gradients.batch_tokens
-        _, change = solution_step(work, model, members.prepared, estimator, train, names, tokens)
-        with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                if name in change:
-                    parameter.add_(change[name])
+        add_change(model, solution_step(work, model, prepared, estimator, train, names, tokens)[1])
         save_adapter(model, folder, work.base)
-        return {"flops": 0}
+        passed = [work.examples(prepared[name], "train", train[name].row) for name in names]
+        return {"flops": work.cost(model).training(*work.spent(passed))}
 
-    features = {name: artifact.digest for name, artifact in members.features.items()}
-    return members.step.obtain("surrogate_step", "member", {"step_of": features, "datasets": names}, write)
+    inputs = {"step_of": estimated_from(config, prepared.digests, features), "names": names}
+    return members.step.obtain("surrogate_step", "member", inputs, write)

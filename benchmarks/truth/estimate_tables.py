@@ -122,7 +122,7 @@ def ablations(found: Found) -> str:
             "",
             setting(about),
             "All are judged by the default's fine-tunes. With another warm start (look-ahead as long, if not told) or",
-            "rank, estimates are of another beginning than those had: there the error is also that.",
+            "rank, those began elsewhere: there the error contains the difference between the two starts.",
             "",
             *grid(head, rows),
         ]
@@ -131,8 +131,13 @@ def ablations(found: Found) -> str:
 
 def affinities(found: Found) -> str:
     """What groups lose by the affinity they are made of."""
+
+    def told(one: Found, key: str) -> str:
+        apart = f" ± {one[key]['spread']:.4f}" if one["samples"] > 1 else ""
+        return f"{one[key]['mean']:.4f}{apart}"
+
     rows = [
-        [one["affinity"], f"{one['subsets'] or '-'}", f"{one['rounded']:.4f}", f"{one['searched']:.4f}"]
+        [one["affinity"], f"{one['subsets'] or '-'}", told(one, "rounded"), told(one, "searched")]
         for one in found["rows_of_table"]
     ]
     return "\n".join(
@@ -140,11 +145,11 @@ def affinities(found: Found) -> str:
             "## Which affinity",
             "",
             setting(found),
-            "By the estimates of all subsets: what groups rounded from the relaxation of an affinity would lose more",
-            "than the best partition does (share of the label entropy, mean over all numbers of groups), and the same",
-            f"after the local search. Samples of subsets: mean of {found['draws']}.",
+            "By how much the estimated loss of groups rounded from the relaxation of an affinity is above that of the",
+            "best partition into as many (share of the label entropy, mean over all numbers of groups), and the same",
+            f"after a local search. Samples of subsets: mean and standard deviation of {found['draws']}.",
             "",
-            *grid(["affinity", "subsets", "rounded", "after the search"], rows),
+            *grid(["affinity", "subsets", "rounded", "after a search"], rows),
         ]
     )
 

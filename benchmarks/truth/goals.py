@@ -81,7 +81,7 @@ def _controls(found: Found, engine: Found) -> list[list[str]]:
     plan = _plan(engine)
     told = (
         f"{100 * extra:+.0f} % at {found['rows']['train']} rows a dataset, {100 * alone:+.0f} % without the multi-task "
-        f"member; warm start, look-ahead and extraction alone "
+        f"member; warm start, look-ahead, extraction, solver and search alone "
         f"{100 * plan['value'] * TRAININGS / plan['baseline']:+.1f} % ({plan['note'].split(';')[0]})"
     )
     return [*rows, ["FLOPs over one multi-task adapter, raw start", "9 %", "<= 5 %", told, _met(extra <= 0.05)]]

@@ -27,6 +27,7 @@ class Method:
             first alone.
         start: whether the warm start's FLOPs are part of its price.
         features: whether extraction's are.
+        flops: what making the parts took besides their own.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Method:
     weighted: bool = False
     start: bool = True
     features: bool = False
+    flops: int = 0
 
     def answering(self, name: str) -> tuple[Parts, int]:
         """The members that answer a dataset, and which of them is its first."""
@@ -59,7 +61,7 @@ def measured(members: Members, method: Method, seed: int) -> dict[str, Any]:
         losses.append([value(one, "cross_entropy") / entropy for one in scored])
     trained = {part.digest: part.facts["flops"] for part, _ in method.parts if part is not None}
     spent = members.spent
-    flops = sum(trained.values()) + method.start * spent["start"] + method.features * spent["features"]
+    flops = method.flops + sum(trained.values()) + method.start * spent["start"] + method.features * spent["features"]
     metric_mean, accuracy_mean = np.mean(scores, axis=0)
     loss, calibrated = np.mean(losses, axis=0)
     return {

@@ -3,4 +3,4 @@
 RAW, FROM_START, EACH = "multi-task, raw start", "multi-task", "an adapter each"
 BASELINES = (RAW, FROM_START, EACH)
 GROUPS, ENSEMBLE = "chosen groups, weighted", "multi-task and chosen groups, weighted"
-FULL = "from theta*, all epochs"
+FULL, FROM_POINT = "from theta*, all epochs", "from the point, one epoch"

@@ -11,7 +11,7 @@ from benchmarks.marked import replace
 from benchmarks.truth.estimate_tables import ablations, affinities, calibration, second_model, study
 from benchmarks.truth.goals import goals
 from benchmarks.truth.markdown import Found, grid, mean, percent, setting, spread
-from benchmarks.truth.names import BASELINES, FULL
+from benchmarks.truth.names import BASELINES, FROM_POINT, FULL
 from benchmarks.truth.setting import HERE, RESULTS
 
 DOCS = HERE.parents[1] / "docs"
@@ -99,7 +99,7 @@ def beginnings(found: Found) -> str:
             setting(found),
             f"{found['seeds']} seeds. The chosen groups' own adapters; after one epoch, the last weights.",
             "",
-            *methods(found["methods"], (FULL,)),
+            *methods(found["methods"], (FULL, FROM_POINT)),
         ]
     )
 
@@ -190,13 +190,8 @@ SECTIONS: dict[str, Callable[[Found], str]] = {
     "calibration": calibration,
 }
 
-CHOICES = (
-    "recipes",
-    "beginnings",
-    "boosting",
-    "ablations",
-    "calibration",
-)  # what they say is why the defaults are as they are
+# What they say is why the defaults are as they are.
+CHOICES = ("recipes", "beginnings", "boosting", "ablations", "affinities", "calibration")
 PAGES = {"truth.md": [name for name in SECTIONS if name not in CHOICES], "results.md": CHOICES}
 
 if __name__ == "__main__":

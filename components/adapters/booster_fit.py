@@ -8,7 +8,6 @@ from peft import PeftModel
 
 from components.adapters.boosting import dual_coefficients, margin_of, residuals
 from components.artifacts import Artifact
-from components.examples import Examples
 from components.inputs import Prepared
 from components.language_model import save_adapter
 from components.on_demand import OnDemand
@@ -52,7 +51,7 @@ def _linear(
         np.concatenate([np.full(len(rows), 1 / len(rows)) for rows in margin]),
         step.config.seed,
     )
-    examples = [_rows(work, prepared, name, tables[name].row) for name in group.members]
+    examples = [work.examples(prepared[name], "train", tables[name].row) for name in group.members]
     model = work.trainable(theta.folder)
     parts = np.split(coefficients, np.cumsum([len(rows) for rows in margin])[:-1])
     step_along(model, work.base, examples, parts, step.config.gradients.batch_tokens)
@@ -72,7 +71,7 @@ def _trained(
         table = group.start[name, "train"]
         offset = (group.logits[name, "train"] - table.logits).astype(np.float32)
         validation = work.examples(prepared[name], "validation")
-        material.append(Material(_rows(work, prepared, name, table.row), validation, offset))
+        material.append(Material(work.examples(prepared[name], "train", table.row), validation, offset))
     recipe = Recipe(
         epochs=1,
         learning_rate=settings.learning_rate,
@@ -84,9 +83,3 @@ def _trained(
     model = work.trainable(theta.folder)
     fitted = fit(model, work.base, material, recipe, step.store, job, step.progress, say=step.say)
     return model, {"curve": fitted.curve, "flops": work.cost(model).training(fitted.tokens, fitted.squared)}
-
-
-def _rows(work: OnDemand, prepared: Prepared, name: str, row: np.ndarray) -> Examples:
-    """The training examples with the given row ids, in that order (both are ascending)."""
-    examples = work.examples(prepared[name], "train")
-    return examples.take(np.flatnonzero(np.isin(examples.row, row)))

@@ -13,7 +13,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from components.artifacts import Artifact
-from components.gradients.solution_step import of_rows, solution_step
+from components.gradients.solution_step import solution_step
 from components.group_estimator import estimated_from, group_estimator
 from components.inputs import Prepared, features_of, outputs_digest, point_of, read_datasets
 from components.sampling import sample_rows
@@ -101,7 +101,7 @@ def _measured(
 
     tokens = step.config.gradients.batch_tokens
     weights, change = solution_step(work, model, prepared, estimator, tables["train"], names, tokens)
-    held_out = [of_rows(work, prepared, name, "validation", tables["validation"][name].row) for name in names]
+    held_out = [work.examples(prepared[name], "validation", tables["validation"][name].row) for name in names]
     shown = [_some(step, part) for part in held_out]
     linear = [derivatives(model, work.base, part, change, tokens) for part in shown]
     before, slope = (np.concatenate([part[k] for part in linear]) for k in (0, 1))

@@ -5,7 +5,7 @@ At the optimum the solution is a combination of its training rows' gradients, wi
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import expit
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from peft import PeftModel
 
     from components.estimator import GroupEstimator
-    from components.examples import Examples
     from components.on_demand import OnDemand
 
 
@@ -43,14 +42,8 @@ def solution_step(
     from components.weighted_step import weighted_gradients
 
     weights, coefficients = _solution(estimator, train, names)
-    rows = [of_rows(work, prepared, name, "train", train[name].row) for name in names]
+    rows = [work.examples(prepared[name], "train", train[name].row) for name in names]
     return weights, weighted_gradients(model, work.base, rows, coefficients, batch_tokens)
-
-
-def of_rows(work: "OnDemand", prepared: Prepared, name: str, split: Any, row: np.ndarray) -> "Examples":
-    """The examples with the given row ids, in that order (both are ascending)."""
-    examples = work.examples(prepared[name], split)
-    return examples.take(np.flatnonzero(np.isin(examples.row, row)))
 
 
 def _solution(

@@ -51,5 +51,5 @@ def test_margins_change_along_the_step_as_the_solution_says(model: ModelConfig, 
         solution, change = solution_step(work, adapter, prepared, estimator, train, chosen, 512)
         slopes = derivatives(adapter, work.base, work.examples(prepared["mood"], "validation"), change, 512)[1]
         validation = read_features(features["mood"].folder, "validation")
-    assert np.corrcoef(slopes, validation.features @ solution)[0, 1] > 0.95
-    assert np.abs(slopes).max() > 0.1
+    told = validation.features @ solution
+    assert np.linalg.norm(slopes - told) < 0.2 * np.linalg.norm(told)  # what the projection loses
