@@ -109,10 +109,10 @@ class SurrogateConfig(Section):
     pair_coverage: Positive = Field(5, description="Every pair of datasets is in at least so many subsets.")
     exhaustive_up_to: int = Field(12, ge=1, le=14)
     lambdas: list[Annotated[float, Field(gt=0)]] = Field(
-        [1000, 300, 100, 30, 10, 3, 1, 0.3],
+        [1000, 300, 100, 30, 10, 3, 1],
         min_length=1,
         description="Regularisation path, largest first: 10 stands for a tenth of training, 1 for all of it, "
-        "reckoned by the gradients at the point; below 1: longer, because Adam's steps grow as gradients shrink.",
+        "reckoned by the gradients at the point.",
     )
 
 
