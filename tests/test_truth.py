@@ -12,6 +12,7 @@ from benchmarks.truth.methods import Method, table
 from benchmarks.truth.recipes import RECIPES, Recipe
 from benchmarks.truth.setting import Setting, merged
 from components.config import RunConfig
+from components.partition.exact import best_partitions
 
 
 @pytest.fixture
@@ -192,7 +193,7 @@ def test_groups_of_the_true_affinity_lose_nothing_and_a_search_mends_a_wrong_one
     helps = np.where(family[:, None] == family, 0.1, -0.1)
     inside = every_subset(3)
     cost = affinities.costs(inside, 1.0 - inside @ helps.T)
-    right, wrong = (affinities.losses(cost, sign * helps, seed=0) for sign in (1, -1))
+    right, wrong = (affinities.losses(cost, best_partitions(cost), sign * helps, seed=0) for sign in (1, -1))
     assert right["rounded"] == pytest.approx(0, abs=1e-9)
     assert wrong["rounded"] == pytest.approx(4 * 0.1 / 3)  # two that harm each other together, two that help apart
     assert wrong["searched"] == pytest.approx(0, abs=1e-9)

@@ -21,6 +21,7 @@ from benchmarks.truth.steps import run_until
 from components.artifacts import load
 from components.inputs import read_split
 from components.partition.exact import best_partitions, bit_masks
+from components.partition.groups import Groups
 from components.partition.rounding import round_relaxation
 from components.partition.sdp import normalise, relax
 from components.partition.search import Memo, local_search, total
@@ -28,6 +29,7 @@ from components.subsets import choose_subsets
 from components.surrogate.affinity import affinity
 from components.surrogate.estimate import TABLE
 from components.tables import mean_pulls
+from components.validation.predictors import cosines
 
 COUNTS = (100, 400)  # sampled subsets; the single datasets and all together are estimated besides
 
@@ -49,9 +51,9 @@ def affinities(to: Setting, draws: int) -> None:
     entropy = np.array([dataset.entropy() for dataset in prepared.datasets])
     inside, loss = table["members"], table["loss"][0] / entropy
     cost = costs(inside, loss)
-    pulls = mean_pulls(read_split(members.features, "train"))
-    direction = pulls / np.linalg.norm(pulls, axis=1, keepdims=True)
-    rows = [row("similarity", None, [losses(cost, direction @ direction.T, step.config.seed)])]
+    best = best_partitions(cost)
+    similarity = cosines(mean_pulls(read_split(members.features, "train")))
+    rows = [row("similarity", None, [losses(cost, best, similarity, step.config.seed)])]
     surrogate, n = step.config.surrogate, len(entropy)
     samples = [
         [choose_subsets(n, count, surrogate.subset_size, surrogate.pair_coverage, 1, seed) for seed in range(draws)]
@@ -62,11 +64,11 @@ def affinities(to: Setting, draws: int) -> None:
         for seed, shown in enumerate(drawn):
             at = np.searchsorted(bit_masks(inside), bit_masks(shown))
             for name, matrix in matrices(shown, loss[at], prepared.names).items():
-                found.setdefault(name, []).append(losses(cost, matrix, seed))
+                found.setdefault(name, []).append(losses(cost, best, matrix, seed))
         rows += [row(name, len(drawn[0]), told) for name, told in found.items()]
     about = setting.about(config, summary, time.monotonic() - started)
-    best = [value for value, _ in best_partitions(cost)]
-    to.keep("affinities", {**about, "draws": draws, "best": best, "rows_of_table": rows})
+    values = [value for value, _ in best]
+    to.keep("affinities", {**about, "draws": draws, "best": values, "rows_of_table": rows})
 
 
 def row(name: str, subsets: int | None, told: list[dict[str, float]]) -> dict[str, Any]:
@@ -127,10 +129,15 @@ def regression(inside: np.ndarray, loss: np.ndarray) -> np.ndarray:
     return found
 
 
-def losses(cost: np.ndarray, matrix: np.ndarray, seed: int) -> dict[str, float]:
-    """What groups made of an affinity cost more than the best partitions do: mean over 2 .. n - 1 groups."""
+def losses(cost: np.ndarray, best: list[tuple[float, Groups]], matrix: np.ndarray, seed: int) -> dict[str, float]:
+    """What groups made of an affinity cost more than the best partitions do: mean over 2 .. n - 1 groups.
+
+    Args:
+        cost: of every group, see :func:`costs`.
+        best: the cheapest partitions, see :func:`~components.partition.exact.best_partitions`.
+    """
     memo = Memo(lambda groups: np.array([cost[sum(1 << i for i in group)] for group in groups]))
-    rounded, searched, scaled, best = [], [], normalise(matrix), best_partitions(cost)
+    rounded, searched, scaled = [], [], normalise(matrix)
     for m in range(2, len(matrix)):
         groups = round_relaxation(scaled, relax(scaled, groups=m).matrix, m, seed=seed)
         rounded.append(total(memo, groups) - best[m - 1][0])

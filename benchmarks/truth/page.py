@@ -62,46 +62,29 @@ def first_order(found: Found) -> str:
 
 def controls(found: Found) -> str:
     """The ensemble among its controls."""
-    return "\n".join(
-        [
-            "## Where a gain comes from",
-            "",
-            setting(found),
-            f"{found['seeds']} seeds. Groups: {'; '.join(', '.join(group) for group in found['groups'])}.",
-            "",
-            *methods(found["methods"], BASELINES),
-        ]
-    )
+    note = f"Groups: {'; '.join(', '.join(group) for group in found['groups'])}."
+    return _of_methods("Where a gain comes from", found, found, note, BASELINES)
 
 
 def recipes(found: Found) -> str:
     """Recipes by what they reach and cost."""
-    about = next(iter(found["recipes"].values()))
-    return "\n".join(
-        [
-            "## Which recipe",
-            "",
-            setting(about),
-            f"{found['seeds']} seeds. Epochs of the warm start + of the groups; FLOPs by those of one multi-task",
-            "adapter from the raw initialisation, warm start, look-ahead and extraction counted.",
-            "",
-            *methods(found["methods"], (found["against"],)),
-        ]
+    note = (
+        "Epochs of the warm start + of the groups; FLOPs by those of one multi-task\n"
+        "adapter from the raw initialisation, warm start, look-ahead and extraction counted."
     )
+    return _of_methods("Which recipe", found, next(iter(found["recipes"].values())), note, (found["against"],))
 
 
 def beginnings(found: Found) -> str:
     """Groups' adapters by where they begin."""
-    return "\n".join(
-        [
-            "## Where adapters begin",
-            "",
-            setting(found),
-            f"{found['seeds']} seeds. The chosen groups' own adapters; after one epoch, the last weights.",
-            "",
-            *methods(found["methods"], (FULL, FROM_POINT)),
-        ]
-    )
+    note = "The chosen groups' own adapters; after one epoch, the last weights."
+    return _of_methods("Where adapters begin", found, found, note, (FULL, FROM_POINT))
+
+
+def _of_methods(title: str, found: Found, about: Found, note: str, against: Sequence[str]) -> str:
+    """A section with a table of methods; ``about`` has the setting."""
+    told = [setting(about), f"{found['seeds']} seeds. {note}"]
+    return "\n".join([f"## {title}", "", *told, "", *methods(found["methods"], against)])
 
 
 def methods(rows: Found, against: Sequence[str]) -> list[str]:

@@ -9,8 +9,13 @@ import numpy as np
 
 def by_similarity(vectors: np.ndarray, members: np.ndarray) -> np.ndarray:
     """Predicted "losses" [K, n] from cosines of the datasets' vectors [n, d]; outside a subset they mean nothing."""
+    return -(members @ cosines(vectors)) / members.sum(axis=1, keepdims=True)
+
+
+def cosines(vectors: np.ndarray) -> np.ndarray:
+    """Cosine of every two rows of ``vectors`` [n, d], [n, n]."""
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    return -(members @ (unit @ unit.T)) / members.sum(axis=1, keepdims=True)
+    return np.asarray(unit @ unit.T)
 
 
 def constant(true: np.ndarray, members: np.ndarray) -> np.ndarray:
