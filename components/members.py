@@ -21,6 +21,11 @@ def members_of(groups: Sequence[Sequence[str]], baselines: Sequence[str]) -> dic
     return found
 
 
+def alone(dataset: str) -> str:
+    """The adapter on ``dataset`` alone, where no group has just that one."""
+    return f"only-{dataset}"
+
+
 def is_group(name: str) -> bool:
     """Whether an adapter is a group's."""
     return name.startswith(GROUP)

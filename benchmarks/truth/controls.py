@@ -67,9 +67,8 @@ def methods(members: Members, groups: list[list[str]], seed: int, partitions: in
     for k, drawn in enumerate(random_partitions(groups, names, partitions, np.random.default_rng(seed))):
         parts: Parts = [(members.trained(group, seed), group) for group in drawn]
         yield Method(f"{RANDOM} {k}, own", parts)
-        if k == 0:  # to weigh, every adapter answers every dataset: that costs more than to train it
-            yield Method(f"{RANDOM} {k}, weighted", parts, weighted=True)
-            yield Method(f"{RANDOM} {k}, with multi-task, weighted", with_first(once, names, parts), weighted=True)
+        yield Method(f"{RANDOM} {k}, weighted", parts, weighted=True)
+        yield Method(f"{RANDOM} {k}, with multi-task, weighted", with_first(once, names, parts), weighted=True)
     shares: Parts = [(members.brief(names, seed + 100 * k, 1 / m), names) for k in range(m)]
     yield Method(f"{m} adapters on everything, 1/{m} of the steps", shares, weighted=True)
 

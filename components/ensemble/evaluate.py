@@ -21,7 +21,7 @@ from components.ensemble.report import render_report
 from components.ensemble_logits import ensemble_logits, has_logits, member_logits, start_logits
 from components.inputs import BASE, Prepared, read_datasets
 from components.label_logits import passed_logits
-from components.members import GROUP, MULTITASK, members_of, own_group
+from components.members import GROUP, MULTITASK, alone, members_of, own_group
 from components.reconnect import reconnect
 from components.step import Step, read_records, read_references
 from components.summary import assemble
@@ -111,7 +111,7 @@ def _predictions(
         answered = weighed.facts["rows"][name]
         out["base"][name] = passed_logits(step, references, BASE, name, "test")
         out["start"][name] = start
-        for method, model in ((MULTITASK, MULTITASK), ("per_dataset", f"only-{name}")):
+        for method, model in ((MULTITASK, MULTITASK), ("per_dataset", alone(name))):
             # A baseline whose datasets are a group's has no adapter of its own.
             same = prepared.names if method == MULTITASK else [name]
             model = next((f"{GROUP}{k}" for k, group in enumerate(groups) if sorted(group) == sorted(same)), model)

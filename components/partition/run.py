@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 from components.artifacts import Artifact
 from components.group_estimator import estimated_from, group_estimator
 from components.inputs import Prepared, features_of, read_datasets
-from components.members import members_of
+from components.members import alone, members_of
 from components.step import Step, read_references
 
 TABLE = "estimates.safetensors"
@@ -83,5 +83,5 @@ def jobs(groups: list[list[str]], names: list[str], baselines: list[Any]) -> lis
     """The training jobs: members, and baselines. One on a group's datasets is that group's adapter and needs no job."""
     wanted = [{"name": name, "datasets": datasets} for name, datasets in members_of(groups, baselines).items()]
     if "per_dataset" in baselines:
-        wanted += [{"name": f"only-{name}", "datasets": [name]} for name in names if [name] not in groups]
+        wanted += [{"name": alone(name), "datasets": [name]} for name in names if [name] not in groups]
     return [json.dumps(job) for job in wanted]
