@@ -4,8 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from components import tracking
 from components.inputs import read_datasets
 from components.selection.select import ALL, CHOSEN, NONE, jobs
@@ -39,10 +37,10 @@ def run(
 
 
 def _result(trials: Trials, k: int, target: int) -> dict[str, Any]:
-    """The target's results over seeds: mean and standard deviation (0 of a single one)."""
+    """The target's results over seeds: mean and standard deviation."""
     tables = {"validation": trials.validation, "test": trials.test, "accuracy": trials.accuracy}
     found = {}
     for name, table in tables.items():
         values = table[k, :, target]
-        found[name] = {"mean": float(values.mean()), "spread": float(np.std(values, ddof=min(1, len(values) - 1)))}
+        found[name] = {"mean": float(values.mean()), "spread": float(values.std(ddof=1))}
     return found

@@ -17,7 +17,7 @@ from components.selection.forward import Effect
 def random_scores(
     estimator: GroupEstimator, target: int, names: Sequence[str], *, subsets: int, seed: int
 ) -> dict[str, Effect]:
-    """Each other dataset's score for the target with its standard error over subsets.
+    """Each other dataset's score for the target with its standard error over pairs of subsets.
 
     Args:
         subsets: how many, rounded up to an even number; at least four.
@@ -37,6 +37,7 @@ def paired_subsets(n: int, target: int, pairs: int, rng: np.random.Generator) ->
 
 
 def _score(loss: np.ndarray, inside: np.ndarray) -> Effect:
-    sides = [loss[~inside], loss[inside]]
-    error = np.sqrt(sum(side.var(ddof=1) / len(side) for side in sides))
-    return Effect(float(sides[0].mean() - sides[1].mean()), float(error))
+    """From losses of paired subsets: two of a pair are not independent, so that a pair is one observation."""
+    first, second = loss.reshape(-1, 2).T
+    gain = np.where(inside[::2], second - first, first - second)
+    return Effect(float(gain.mean()), float(gain.std(ddof=1) / len(gain) ** 0.5))

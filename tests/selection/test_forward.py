@@ -102,6 +102,13 @@ def test_a_score_is_a_difference_of_means_over_subsets(known: GroupEstimator) ->
         assert scores[name].gain == pytest.approx(np.mean(outside) - np.mean(inside), abs=2e-4)
 
 
+def test_a_scores_standard_error_is_how_scores_of_other_subsets_differ(known: GroupEstimator) -> None:
+    drawn = [random_scores(known, TARGET, NAMES, subsets=24, seed=seed) for seed in range(80)]
+    spread = [np.std([one[name].gain for one in drawn], ddof=1) for name in NAMES[1:]]
+    told = [np.mean([one[name].standard_error for one in drawn]) for name in NAMES[1:]]
+    assert np.mean(spread) == pytest.approx(np.mean(told), rel=0.15)
+
+
 def test_leaving_one_out_is_one_solve_without_it(known: GroupEstimator) -> None:
     effects = leave_one_out(known, TARGET, NAMES)
     whole = known.row_losses(np.ones((1, 7), bool))[0][TARGET][0]
