@@ -7,7 +7,9 @@ The gate reads one paired comparison, on the datasets both sides know and on the
 3. nobody pays for it: no dataset loses more than ``floor``, unless that may be luck: its own interval reaches zero.
 
 Rows are not the only luck: the same ensemble trained with other seeds answers otherwise. Where ``seed_noise`` is known
-(`loraloom validate` measures that of the accuracy), the interval is widened by it.
+(`loraloom validate` measures that of the accuracy), the interval is widened by it, and each of n datasets' own by the
+root of n as much, as their luck hardly goes together. It is reckoned as between two independent trainings; a challenger
+that took over adapters of the champion differs less, so the gate then errs on refusing.
 
 Asking for a lower end above zero instead would refuse most honest small improvements on test sets of a few hundred
 rows; the margin says how much risk of a small loss that is worth.
@@ -142,12 +144,22 @@ def _first(settings: RegistryConfig, comparison: Comparison | None) -> Verdict:
 
 
 def _widened(settings: RegistryConfig, comparison: Comparison) -> Comparison:
-    """The comparison with the noise of two seeds, one on either side, in its interval."""
+    """The comparison with the noise of two seeds, one on either side, in its intervals."""
     if not settings.seed_noise:
         return comparison  # to the last digit: the margin may be met exactly
-    noise, value = NORMAL * math.sqrt(2) * settings.seed_noise, comparison["difference"]
-    below, above = (math.hypot(value - comparison[end], noise) for end in ("low", "high"))
-    return {**comparison, "low": value - below, "high": value + above}
+    noise = NORMAL * math.sqrt(2) * settings.seed_noise
+    own = noise * math.sqrt(len(comparison["by_dataset"]))
+    by_dataset: dict[str, DatasetDifference] = {}
+    for name, one in comparison["by_dataset"].items():
+        low, high = _wider(one["difference"], one["low"], one["high"], own)
+        by_dataset[name] = {**one, "low": low, "high": high}
+    low, high = _wider(comparison["difference"], comparison["low"], comparison["high"], noise)
+    return {**comparison, "low": low, "high": high, "by_dataset": by_dataset}
+
+
+def _wider(value: float, low: float, high: float, noise: float) -> tuple[float, float]:
+    """The interval's ends with another noise, in quadrature, on either side."""
+    return value - math.hypot(value - low, noise), value + math.hypot(value - high, noise)
 
 
 def _failures(settings: RegistryConfig, comparison: Comparison, *, must_be_better: bool = True) -> list[str]:

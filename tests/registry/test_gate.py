@@ -126,3 +126,13 @@ def test_the_interval_holds_the_noise_between_seeds():
     assert decide(noisy, champion_version=None, champion=None, multitask=comparison()).decision == "refused"
     clear = comparison(difference=0.03, low=0.016)
     assert decide(noisy, champion_version="3", champion=clear, multitask=None).decision == "promoted"
+
+
+def test_a_datasets_loss_may_be_the_luck_of_seeds():
+    noisy = SETTINGS.model_copy(update={"seed_noise": 0.01})
+    lost = comparison(difference=0.03, low=0.025, by_dataset=(0.1, -0.04))
+    assert decide(SETTINGS, champion_version="3", champion=lost, multitask=None).decision == "refused"
+    verdict = decide(noisy, champion_version="3", champion=lost, multitask=None)
+    assert verdict.decision == "promoted" and "d1 loses 4.00 points, which may be noise" in verdict.reason
+    # of one of two datasets: the root of two as much as of the average, on either side
+    assert verdict.numbers["by_dataset"]["d1"]["high"] == pytest.approx(-0.04 + (0.01**2 + 4 * 0.0196**2) ** 0.5)
