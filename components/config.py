@@ -225,7 +225,7 @@ class SelectionConfig(Section):
 
     target: Name | None = Field(None, description="The dataset that others are chosen for.")
     subsets: Positive = Field(200, description="Random subsets behind the scores.")
-    seeds: Positive = Field(3, description="Fine-tunes of each set with --validate.")
+    seeds: int = Field(3, ge=2, description="Fine-tunes of each set with --validate: what they differ by is noise.")
 
 
 class TrackingConfig(Section):

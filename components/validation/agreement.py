@@ -12,11 +12,11 @@ as its square root, so a correlation divided by that is what would be seen witho
 correlations it is an approximation.
 
 **Intervals** are percentiles over bootstrap resamples of the *subsets*: the cells of a subset share its adapters, so
-they are drawn together.
+they are drawn together. They tell of other subsets and seeds, not of other datasets.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -35,32 +35,43 @@ class Cells:
         members: bool [K, n].
         true: float64 [K, S, n], S fine-tunes a subset; NaN outside.
         predicted: by predictor, float64 [K, n]; lower is better. Only the order of a similarity means anything.
+        resampled: whether the subsets were drawn with replacement, and some are there several times.
     """
 
     members: np.ndarray
     true: np.ndarray
     predicted: Mapping[str, np.ndarray]
+    resampled: bool = False
 
     def of(self, subsets: np.ndarray) -> "Cells":
-        """The cells of some subsets, by index or mask; the same one may come several times."""
+        """The cells of some subsets, by index or mask."""
         predicted = {name: values[subsets] for name, values in self.predicted.items()}
-        return Cells(self.members[subsets], self.true[subsets], predicted)
+        return Cells(self.members[subsets], self.true[subsets], predicted, self.resampled)
+
+    def resample(self, rng: np.random.Generator) -> "Cells":
+        """As many subsets, drawn with replacement."""
+        count = len(self.members)
+        return replace(self.of(rng.integers(count, size=count)), resampled=True)
 
     def of_dataset(self, i: int) -> "Cells":
         """The cells of one dataset."""
         held = self.members[:, i]
         predicted = {name: values[held][:, [i]] for name, values in self.predicted.items()}
-        return Cells(self.members[held][:, [i]], self.true[held][:, :, [i]], predicted)
+        return Cells(self.members[held][:, [i]], self.true[held][:, :, [i]], predicted, self.resampled)
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """One predictor's agreement with the truth; None where a number does not exist (a constant has no correlation)."""
+    """One predictor's agreement with the truth; None where a number does not exist (a constant has no correlation).
+
+    ``dataset_mean``: of the datasets' own Pearson correlations, so that one whose losses differ more counts no more.
+    """
 
     pearson: Interval | None
     spearman: Interval | None
     corrected_pearson: Interval | None
     corrected_spearman: Interval | None
+    dataset_mean: Interval | None
 
 
 def centred(values: np.ndarray, members: np.ndarray) -> np.ndarray:
@@ -79,8 +90,11 @@ def reliability(cells: Cells) -> float:
     mean = np.where(held, cells.true.mean(axis=1), 0.0)
     between = seeds * (centred(mean, held) ** 2).sum()
     within = np.where(held[:, None], (cells.true - mean[:, None]) ** 2, 0.0).sum()
-    # A dataset whose subsets are all the same one (in a resample) shows no difference between subsets.
-    freedom = np.maximum(held.sum(axis=0) - 1, 0).sum(), held.sum() * (seeds - 1)
+    counts = held.sum(axis=0)
+    apart = np.maximum(counts - 1, 0).astype(float)
+    if cells.resampled:  # a bootstrap sample of c has (c - 1) / c of the spread, on average
+        apart *= apart / np.maximum(counts, 1)
+    freedom = apart.sum(), held.sum() * (seeds - 1)
     if not all(freedom) or between == 0:
         return float("nan")
     return float(1 - (within / freedom[1]) / (between / freedom[0]))
@@ -98,6 +112,15 @@ def correlation(cells: Cells, predictor: str, *, ranks: bool) -> float:
     return float(np.corrcoef(*pair)[0, 1])
 
 
+def dataset_mean(cells: Cells, predictor: str) -> float:
+    """The mean over datasets of Pearson's correlation within each; NaN where none has one."""
+    ours = centred(cells.predicted[predictor], cells.members)
+    true = centred(cells.true.mean(axis=1), cells.members)
+    size = np.sqrt((ours**2).sum(axis=0) * (true**2).sum(axis=0))
+    known = (size > 1e-12) & (cells.members.sum(axis=0) > 2)
+    return float(((ours * true).sum(axis=0)[known] / size[known]).mean()) if known.any() else float("nan")
+
+
 def agreement(cells: Cells, predictor: str, *, resamples: int, seed: int) -> Agreement:
     """A predictor's correlations with the truth, raw and corrected for the truth's noise, with intervals."""
     kinds = {"pearson": False, "spearman": True}
@@ -107,7 +130,8 @@ def agreement(cells: Cells, predictor: str, *, resamples: int, seed: int) -> Agr
         corrected = partial(_corrected, predictor=predictor, ranks=ranks)
         found[kind] = with_interval(cells, raw, resamples=resamples, seed=seed)
         found[f"corrected_{kind}"] = with_interval(cells, corrected, resamples=resamples, seed=seed)
-    return Agreement(**found)
+    alike = partial(dataset_mean, predictor=predictor)
+    return Agreement(**found, dataset_mean=with_interval(cells, alike, resamples=resamples, seed=seed))
 
 
 def advantage(cells: Cells, ours: str, other: str, *, resamples: int, seed: int) -> Interval | None:
@@ -146,11 +170,11 @@ def noise_error(cells: Cells) -> float:
 
 def with_interval(cells: Cells, statistic: Callable[[Cells], float], *, resamples: int, seed: int) -> Interval | None:
     """A statistic with its interval over resampled subsets; None where it, or one resample in ten, does not exist."""
-    value, count = statistic(cells), len(cells.members)
+    value = statistic(cells)
     if not np.isfinite(value):
         return None
     rng = np.random.default_rng(seed)
-    draws = np.array([statistic(cells.of(rng.integers(count, size=count))) for _ in range(resamples)])
+    draws = np.array([statistic(cells.resample(rng)) for _ in range(resamples)])
     known = draws[np.isfinite(draws)]
     return interval(value, known) if len(known) >= 0.9 * resamples else None
 

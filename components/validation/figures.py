@@ -16,7 +16,7 @@ LABELS = {
     "one": "one group",
     "each": "a group each",
     "spectral": "spectral clustering",
-    "random": "random, mean",
+    "random": "random partitions, mean",
 }
 
 

@@ -100,7 +100,7 @@ def judged(
         "counts": {"random": int(random.sum()), "pairs": len(chosen["pairs"]), "subsets": len(jobs)},
         "overall": _overall(step, cells.of(random)),
         "every_subset": _overall(step, cells.of(company)),
-        "by_dataset": {name: _of_dataset(step, cells, i) for i, name in enumerate(prepared.names)},
+        "by_dataset": {name: _of_dataset(step, cells.of(random), i) for i, name in enumerate(prepared.names)},
         "cells": _listed(cells, random, list(jobs), prepared.names),
         "subsets": jobs,
         "groups": chosen["partitions"],
@@ -157,11 +157,11 @@ def _overall(step: Step, cells: "Cells") -> dict[str, Any]:
 
 
 def _of_dataset(step: Step, cells: "Cells", i: int) -> dict[str, Any]:
-    """What can be said of one dataset, over every subset that holds it and others."""
+    """What can be said of one dataset, over the subsets that hold it."""
     from components.validation.agreement import agreement, relative_error, reliability, with_interval
 
     how = {"resamples": step.config.validation.bootstrap, "seed": step.config.seed}
-    own = cells.of(cells.members.sum(axis=1) > 1).of_dataset(i)
+    own = cells.of_dataset(i)
     share = _told(with_interval(own, reliability, **how))
     found = agreement(own, "surrogate", **how)
     pearson = _told(found.pearson)

@@ -2,7 +2,8 @@
 
 A partition's loss is the mean over datasets of the loss under the own group's adapter, as a share of the label entropy.
 Every seed gives one; a difference counts where it is beyond the seeds' noise, by a paired t-test over them. Partitions
-that share a group share its adapters, and what they share cancels.
+that share a group share its adapters, and what they share cancels. Of random partitions the mean counts, and beside the
+seeds' noise that of which ones were drawn.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,7 @@ from components.validation.subsets import CHOSEN, EACH, ONE, RANDOM, SPECTRAL, G
 class Difference:
     """Another partition's loss minus the chosen one's: positive speaks for the chosen one.
 
-    ``noise`` is half the width of its interval at ``LEVEL`` over seeds; ``clear``: the difference is beyond it.
+    ``noise`` is half the width of its interval at ``LEVEL``; ``clear``: the difference is beyond it.
     """
 
     value: float
@@ -35,7 +36,7 @@ class PartitionResult:
     Attributes:
         adapters: how many groups; of the random partitions' mean, the same number.
         accuracy_spread, spread: standard deviation over seeds of the accuracy, and of the test loss.
-        against_chosen: of the test loss; None for the chosen one.
+        against_chosen: of the test loss; None for the chosen one, and for one that is the same.
     """
 
     name: str
@@ -70,6 +71,13 @@ def compare_partitions(
     if drawn:
         adapters[RANDOM] = adapters[CHOSEN]
         scores[RANDOM] = {key: np.mean([scores[name][key] for name in drawn], axis=0) for key in scores[CHOSEN]}
+
+    def against(name: str) -> Difference | None:
+        if _same(partitions.get(name), partitions[CHOSEN]):
+            return None
+        each = [scores[one]["test"] - scores[CHOSEN]["test"] for one in (drawn if name == RANDOM else [name])]
+        return difference(np.array(each))
+
     place = {name: k for k, name in enumerate((CHOSEN, ONE, EACH, SPECTRAL, RANDOM))}
     order = sorted(scores, key=lambda name: (place.get(name, len(place)), name))
     return [
@@ -82,18 +90,33 @@ def compare_partitions(
             accuracy=float(scores[name]["accuracy"].mean()),
             accuracy_spread=float(scores[name]["accuracy"].std(ddof=1)),
             spread=float(scores[name]["test"].std(ddof=1)),
-            against_chosen=None if name == CHOSEN else difference(scores[name]["test"] - scores[CHOSEN]["test"]),
+            against_chosen=against(name),
         )
         for name in order
     ]
 
 
-def difference(by_seed: np.ndarray) -> Difference:
-    """The mean of differences [S], and whether it is beyond their noise: Student's t with S - 1 degrees of freedom."""
-    count = len(by_seed)
-    factor = float(student.ppf((1 + LEVEL) / 2, count - 1))
-    value, noise = float(by_seed.mean()), factor * float(by_seed.std(ddof=1)) / count**0.5
+def difference(apart: np.ndarray) -> Difference:
+    """The mean of differences, and whether it is beyond their noise by Student's t.
+
+    The variance of the mean is that between seeds plus, where several partitions were drawn, that between their means;
+    the degrees of freedom of such a sum are Satterthwaite's (Biometrics Bulletin 2, 1946).
+
+    Args:
+        apart: over S seeds, [S], or [P, S] of P partitions drawn at random.
+    """
+    apart = np.atleast_2d(apart)
+    sides = [side for side in (apart.mean(axis=0), apart.mean(axis=1)) if len(side) > 1]
+    variance = np.array([side.var(ddof=1) / len(side) for side in sides])
+    freedom = np.array([len(side) - 1 for side in sides])
+    value, total = float(apart.mean()), float(variance.sum())
+    factor = float(student.ppf((1 + LEVEL) / 2, total**2 / (variance**2 / freedom).sum())) if total else 0.0
+    noise = factor * total**0.5
     return Difference(value, noise, abs(value) > noise)
+
+
+def _same(one: Groups | None, other: Groups) -> bool:
+    return one is not None and {frozenset(group) for group in one} == {frozenset(group) for group in other}
 
 
 def _scores(

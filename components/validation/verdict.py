@@ -4,18 +4,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 NEEDED = 0.5  # of the reliability's lower bound: below it, correlations are mostly about seeds
-Rank = Literal["well", "no information", "the wrong way", "not measurable"]
+Rank = Literal["better than chance", "by chance", "the wrong way", "not measurable"]
 ONE_FIFTH_PERCENT = 0.002  # the distance that published first-order errors are given for
-NAMES = {"one": "one group", "each": "a group each", "spectral": "spectral clustering", "random": "random partitions"}
+OTHERS = {"one": "one group", "each": "a group each", "spectral": "spectral clustering"}
 
 
 def rank_of(reliability: Mapping[str, float] | None, pearson: Mapping[str, float] | None) -> Rank:
-    """What can be said of the ranking of one dataset's subsets, from the two intervals."""
-    if reliability is None or pearson is None or reliability["low"] < NEEDED:
-        return "not measurable"
-    if pearson["low"] > 0:
-        return "well"
-    return "the wrong way" if pearson["high"] < 0 else "no information"
+    """What can be said of the ranking of one dataset's subsets, from the two intervals.
+
+    Noise only lowers a correlation: one that is clear in spite of it counts. That there is none takes a reliable truth.
+    """
+    if pearson is not None and pearson["low"] > 0:
+        return "better than chance"
+    if pearson is not None and pearson["high"] < 0:
+        return "the wrong way"
+    return "not measurable" if pearson is None or reliability is None or reliability["low"] < NEEDED else "by chance"
 
 
 def verdict(found: Mapping[str, Any]) -> list[str]:
@@ -36,9 +39,10 @@ def _ranking(found: Mapping[str, Any]) -> Iterator[str]:
     share = overall["reliability"]
     if share is None or share["low"] < NEEDED:
         told = "it could not be estimated" if share is None else f"it is {_range(share)}"
-        noisy = share is None or share["value"] < NEEDED
+        noisy = share is not None and share["value"] < NEEDED
         why = "fine-tunes of one subset differ about as much as subsets do" if noisy else "there are too few of them"
-        more = "More seeds, more validation rows or a lower learning rate" if noisy else "More seeds or subsets"
+        more = "More seeds, more validation rows or a lower learning rate" if noisy else "More subsets"
+        more += " or seeds" if share is not None and not noisy else ""
         yield (
             f"Not measurable here: whether the estimates rank subsets ({shown}). The reliability of the true losses "
             f"would have to be above {NEEDED} at its lower bound, and {told}: {why}. {more} would tell."
@@ -59,8 +63,10 @@ def _by_dataset(by_dataset: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     ranks: dict[str, list[str]] = {}
     for name, one in by_dataset.items():
         ranks.setdefault(one["rank"], []).append(name)
-    yield f"The estimates rank subsets well for {len(ranks.get('well', []))} of {len(by_dataset)} datasets."
-    if nothing := ranks.get("no information"):
+    better = ranks.get("better than chance", [])
+    named = f": {_and(better)}" if better else ""
+    yield f"The estimates rank subsets better than chance for {len(better)} of {len(by_dataset)} datasets{named}."
+    if nothing := ranks.get("by chance"):
         yield f"For {_and(nothing)} they carry no information that could be seen."
     if wrong := ranks.get("the wrong way"):
         yield f"For {_and(wrong)} they rank the wrong way round."
@@ -95,27 +101,36 @@ def _first_order(linearity: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _partitions(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    drawn = sum(one["name"].startswith("random-") for one in results)
+    told = {**OTHERS, "random": f"{drawn} random partitions" if drawn > 1 else "a random partition"}
     for one in results:
-        apart = one["against_chosen"]
-        if one["name"] in NAMES and apart is not None:
-            word = "no clear difference in test loss" if not apart["clear"] else (
-                "a clearly lower test loss" if apart["value"] > 0 else "a clearly higher test loss"
-            )  # fmt: skip
-            yield (
-                f"The chosen groups have {word} against {NAMES[one['name']]} "
-                f"({apart['value']:+.4f} ± {apart['noise']:.4f} of the label entropy)."
-            )
+        if one["name"] not in told:
+            continue
+        name, apart = told[one["name"]], one["against_chosen"]
+        if apart is None:
+            yield f"The chosen groups are those of {name}: there is nothing to compare."
+            continue
+        word = "no clear difference in test loss" if not apart["clear"] else (
+            "a clearly lower test loss" if apart["value"] > 0 else "a clearly higher test loss"
+        )  # fmt: skip
+        yield (
+            f"The chosen groups have {word} against {name} "
+            f"({apart['value']:+.4f} ± {apart['noise']:.4f} of the label entropy)."
+        )
     spread = results[0]["accuracy_spread"]
     yield (
-        f"Between seeds the chosen groups' average accuracy has a standard deviation of {100 * spread:.2f} points; as "
-        f"registry.seed_noise ({spread:.4f}) it keeps the gate from taking luck for progress."
+        f"Between seeds the average accuracy of the chosen groups' own adapters has a standard deviation of "
+        f"{100 * spread:.2f} points. As registry.seed_noise ({spread:.4f}) it keeps the gate from taking luck for "
+        "progress; an ensemble's own is not measured here."
     )
 
 
 def _cost(cost: Mapping[str, Any]) -> Iterator[str]:
+    clock = cost["seconds_ratio_own"]
     yield (
-        f"Fine-tuning 50 subsets of 0.3 n would take {cost['ratio_published']:.3g} times the FLOPs of estimating all "
-        f"{cost['subsets']}; fine-tuning those too, {cost['ratio_own']:.3g} times."
+        f"Fine-tuning 50 subsets of 0.3 n would take {cost['ratio_published']:,.0f} times the FLOPs of estimating all "
+        f"{cost['subsets']}, fine-tuning as many as were estimated {cost['ratio_own']:,.0f} times"
+        f"{f' (by the wall clock {clock:,.0f} times)' if clock else ''}."
     )
 
 

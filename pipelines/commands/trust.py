@@ -29,6 +29,8 @@ def validate(
     """
     with reported(debug):
         config = read_config(config_file)
+        if len(config.datasets) < 2:
+            raise UserError("one dataset has no subsets to compare", remedy=f"add others to {config_file}")
         given = {key: value for key, value in (("subsets", subsets), ("seeds", seeds)) if value is not None}
         config = config.model_copy(update={"validation": config.validation.model_copy(update=given)})
         folder = root or default_root(config)

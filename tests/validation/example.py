@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 NAMES = ["cola", "sst2", "trec", "wic"]
+KINDS = ("pearson", "spearman", "corrected_pearson", "corrected_spearman", "dataset_mean")
 
 
 def interval(value: float, width: float = 0.1) -> dict[str, float]:
@@ -14,7 +15,7 @@ def interval(value: float, width: float = 0.1) -> dict[str, float]:
 def example_facts() -> dict[str, Any]:
     """The facts without a verdict."""
     rng = np.random.default_rng(0)
-    agreement = {kind: interval(0.7) for kind in ("pearson", "spearman", "corrected_pearson", "corrected_spearman")}
+    agreement = {kind: interval(0.7) for kind in KINDS}
     nothing = dict.fromkeys(agreement)
     overall = {
         "reliability": interval(0.8),
@@ -28,7 +29,7 @@ def example_facts() -> dict[str, Any]:
         },
         "advantages": {"features": interval(0.3), "embeddings": interval(0.02)},
     }
-    ranks = {"cola": "no information", "sst2": "well", "trec": "well", "wic": "no information"}
+    ranks = {"cola": "by chance", "sst2": "better than chance", "trec": "better than chance", "wic": "by chance"}
     by_dataset = {
         name: {"subsets": 9, "reliability": interval(0.7), "relative_error": 0.04, "rank": rank, **agreement}
         for name, rank in ranks.items()
@@ -57,6 +58,8 @@ def example_facts() -> dict[str, Any]:
             partition("each", 4, 0.75, (0.05, 0.02)),
             partition("spectral", 2, 0.71, (0.01, 0.02)),
             partition("random", 2, 0.71, (0.01, 0.02)),
+            partition("random-0", 2, 0.70, (0.00, 0.02)),
+            partition("random-1", 2, 0.72, (0.02, 0.02)),
         ],
         "linearity": {
             "mean": [{"distance": d, "unprojected": error, "projected": error} for d in (0.0005, 0.001, 0.002, 0.01)],

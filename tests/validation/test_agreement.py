@@ -1,5 +1,7 @@
 """Correlations, reliability and intervals against slow references and planted truths."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import pearsonr, spearmanr
@@ -10,6 +12,7 @@ from components.validation.agreement import (
     advantage,
     agreement,
     correlation,
+    dataset_mean,
     noise_error,
     relative_error,
     reliability,
@@ -72,6 +75,27 @@ def test_intervals_hold_the_planted_truth_about_as_often_as_they_say() -> None:
         assert found is not None and found.low < found.value <= found.high
         held += found.low <= 0.7 <= found.high
     assert 32 <= held <= 40
+
+
+def test_the_reliabilitys_interval_is_not_lowered_by_subsets_drawn_twice() -> None:
+    cells = planted(correlation=0.7, reliability=0.7, seed=0, subsets=24, n=12, size=4, seeds=3)
+    rng, draws = np.random.default_rng(0), []
+    assert reliability(cells.resample(rng)) != reliability(cells)
+    for _ in range(400):
+        drawn = cells.resample(rng)
+        draws.append([1 / (1 - reliability(drawn)), 1 / (1 - reliability(replace(drawn, resampled=False)))])
+    ours, naive = np.mean(draws, axis=0) * (1 - reliability(cells))  # the spread between subsets, by the true one
+    assert ours == pytest.approx(1, abs=0.1) and naive < ours - 0.1
+
+
+def test_each_dataset_counts_alike_however_much_its_losses_differ() -> None:
+    cells = planted(correlation=0.7, reliability=0.9, seed=3, **SIZES)
+    own = [correlation(cells.of_dataset(i), "ours", ranks=False) for i in range(SIZES["n"])]
+    assert dataset_mean(cells, "ours") == pytest.approx(np.mean(own))
+    scale = np.r_[100.0, np.ones(SIZES["n"] - 1)]
+    louder = Cells(cells.members, cells.true * scale, {"ours": cells.predicted["ours"] * scale})
+    assert dataset_mean(louder, "ours") == pytest.approx(np.mean(own))
+    assert correlation(louder, "ours", ranks=False) == pytest.approx(own[0], abs=0.01)  # it is all that is seen
 
 
 def test_pure_noise_is_not_taken_for_truth() -> None:

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import ttest_rel
 
 from components.trials import Trials
-from components.validation.partitions import compare_partitions, difference
+from components.validation.partitions import Difference, compare_partitions, difference
 
 NAMES = ["a", "b", "c"]
 SUBSETS = [["a", "b"], ["c"], ["a", "b", "c"], ["a"], ["b", "c"], ["b"], ["a", "c"]]
@@ -43,6 +43,27 @@ def test_each_dataset_counts_under_its_own_groups_adapter() -> None:
     assert apart is not None and apart.value == pytest.approx(np.mean(one) - np.mean(by_seed))
     assert found["random"].test == pytest.approx((found["random-0"].test + found["random-1"].test) / 2)
     assert found["chosen"].against_chosen is None
+    drawn = [found[f"random-{k}"].against_chosen for k in range(2)]
+    random = found["random"].against_chosen
+    assert random is not None and random.value == pytest.approx(np.mean([one.value for one in drawn if one]))
+
+
+def test_a_partition_that_is_the_chosen_one_is_not_compared_with_it() -> None:
+    same = {"chosen": [["a", "b"], ["c"]], "spectral": [["c"], ["b", "a"]]}
+    found = compare_partitions(same, NAMES, trials(), np.ones((len(SUBSETS), 3)), ENTROPY)
+    assert [one.against_chosen for one in found] == [None, None]
+
+
+def test_which_partitions_were_drawn_is_noise_too() -> None:
+    rng = np.random.default_rng(2)
+    held = 0
+    for _ in range(400):  # partitions differ more than seeds do
+        apart = 0.3 + 0.2 * rng.normal(size=(5, 1)) + 0.05 * rng.normal(size=(1, 4)) + 0.02 * rng.normal(size=(5, 4))
+        found = difference(apart)
+        held += abs(found.value - 0.3) <= found.noise
+    assert 372 <= held <= 392
+    assert difference(apart).noise > 2 * difference(apart.mean(axis=0)).noise
+    assert difference(np.zeros((2, 3))) == Difference(0.0, 0.0, clear=False)
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.05, 0.3])

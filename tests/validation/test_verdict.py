@@ -18,11 +18,12 @@ def interval(low: float, value: float, high: float) -> dict[str, float]:
 @pytest.mark.parametrize(
     ("reliability", "pearson", "rank"),
     [
-        (interval(0.6, 0.8, 0.9), interval(0.2, 0.5, 0.7), "well"),
-        (interval(0.6, 0.8, 0.9), interval(-0.2, 0.1, 0.4), "no information"),
+        (interval(0.6, 0.8, 0.9), interval(0.2, 0.5, 0.7), "better than chance"),
+        (interval(0.6, 0.8, 0.9), interval(-0.2, 0.1, 0.4), "by chance"),
         (interval(0.6, 0.8, 0.9), interval(-0.7, -0.5, -0.2), "the wrong way"),
-        (interval(0.4, 0.8, 0.9), interval(0.2, 0.5, 0.7), "not measurable"),
-        (None, interval(0.2, 0.5, 0.7), "not measurable"),
+        (interval(0.4, 0.8, 0.9), interval(-0.2, 0.1, 0.4), "not measurable"),
+        (interval(0.4, 0.8, 0.9), interval(0.2, 0.5, 0.7), "better than chance"),  # noise only lowers a correlation
+        (None, interval(-0.2, 0.1, 0.4), "not measurable"),
         (interval(0.6, 0.8, 0.9), None, "not measurable"),
     ],
 )
@@ -33,15 +34,15 @@ def test_ranks(reliability: Any, pearson: Any, rank: str) -> None:
 def test_the_verdict_says_for_which_datasets_the_estimates_are_good() -> None:
     said = verdict(example_facts())
     assert said[0].startswith("Over 10 random subsets of 2, 3 fine-tunes each, estimated and true losses correlate")
-    assert "The estimates rank subsets well for 2 of 4 datasets." in said
+    assert "The estimates rank subsets better than chance for 2 of 4 datasets: sst2 and trec." in said
     assert "For cola and wic they carry no information that could be seen." in said
     assert (
         "A perfect prediction would seem 2.0 % off: so noisy are the fine-tunes that estimates are compared with."
         in said
     )
     assert any(sentence.startswith("The chosen groups have a clearly lower test loss against one") for sentence in said)
-    assert any("no clear difference in test loss against random partitions" in sentence for sentence in said)
-    assert any("deviation of 1.23 points; as registry.seed_noise (0.0123)" in sentence for sentence in said)
+    assert any("no clear difference in test loss against 2 random partitions" in sentence for sentence in said)
+    assert any("deviation of 1.23 points. As registry.seed_noise (0.0123)" in sentence for sentence in said)
 
 
 def test_where_the_truth_is_noise_nothing_is_claimed() -> None:
@@ -51,6 +52,27 @@ def test_where_the_truth_is_noise_nothing_is_claimed() -> None:
     assert said[0].startswith("Not measurable here: whether the estimates rank subsets")
     assert "0.45 (0.10 to 0.60)" in said[0]
     assert not any("correlate" in sentence for sentence in said)
+
+
+def test_too_few_subsets_are_not_taken_for_noise() -> None:
+    facts = example_facts()
+    facts["overall"]["reliability"] = None
+    said = verdict(facts)[0]
+    assert said.endswith("it could not be estimated: there are too few of them. More subsets would tell.")
+
+
+def test_groups_that_are_one_are_not_compared_with_one() -> None:
+    facts = example_facts()
+    facts["partitions"][1]["against_chosen"] = None
+    assert "The chosen groups are those of one group: there is nothing to compare." in verdict(facts)
+
+
+def test_costs_are_told_in_whole_numbers_and_by_the_clock_where_it_was_measured() -> None:
+    facts = example_facts()
+    facts["cost"]["ratio_own"] = 1754.0
+    assert verdict(facts)[-1].endswith("as many as were estimated 1,754 times (by the wall clock 80 times).")
+    facts["cost"]["seconds_ratio_own"] = None
+    assert verdict(facts)[-1].endswith("as many as were estimated 1,754 times.")
 
 
 def test_the_page_shows_it_all_and_needs_nothing_else() -> None:
