@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import typer
 
-from benchmarks.truth import ablations, affinities, boosting, calibration, controls
+from benchmarks.truth import ablations, affinities, boosting, calibration
 from benchmarks.truth.methods import Method, table
 from benchmarks.truth.recipes import RECIPES, Recipe
 from benchmarks.truth.setting import Setting, merged
@@ -93,15 +93,6 @@ def test_which_members_answer_a_dataset() -> None:
     assert (alone.answering("a"), alone.answering("c")) == (([parts[0]], 0), ([parts[1]], 0))
     weighted = Method("any", parts, weighted=True)
     assert (weighted.answering("a"), weighted.answering("c")) == ((parts, 0), (parts, 1))
-
-
-def test_random_partitions_are_told_by_their_mean_in_each_seed() -> None:
-    found = controls.with_mean_of_random(
-        {"random partition 0, own": runs([0.5, 0.7], 10), "random partition 1, own": runs([0.7], 30)}
-    )
-    assert list(found) == ["random partitions, own"]
-    assert [row["metric"] for row in found["random partitions, own"]] == pytest.approx([0.6])  # one seed is whole
-    assert found["random partitions, own"][0]["by_dataset"] == pytest.approx([0.6, 0.6])
 
 
 def test_recipes_are_read_and_told() -> None:

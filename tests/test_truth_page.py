@@ -16,6 +16,7 @@ ABOUT: dict[str, Any] = {
     "machine": {"cores": 2},
     "wall_clock_seconds": 600,
     "versions": {"torch": "2"},
+    "seed": 7,
     "model": "tiny",
     "quantization": "none",
     "dtype": "float32",
@@ -36,7 +37,7 @@ def method(metric: list[float], **more: Any) -> dict[str, Any]:
 
 def controls() -> dict[str, Any]:
     others = ("multi-task, raw start", "multi-task", "an adapter each")
-    apart = {f"against {other}": {"metric": APART, "loss": APART} for other in others}
+    apart = {f"against {other}": {"metric": APART, "calibrated": APART} for other in others}
     rows = {
         "multi-task, raw start": method([0.6, 0.6]),
         "chosen groups, weighted": method([0.61, 0.61]),
@@ -72,12 +73,13 @@ def test_the_page_has_the_tables_that_were_measured_and_no_others(tmp_path: Path
     assert text.startswith(f"before\n{page.BEGIN}\n## Goals\n") and text.endswith("after\n")
     assert "\n\n## Where a gain comes from\n" in text
     assert "old" not in text and "Boosting" not in text
-    assert "**2026-11-27**, 2 CPU cores, 10 minutes; torch 2." in text
+    assert "2 CPU cores, 10 minutes (the last call, which found what others had made); torch 2, seed 7." in text
     ours = "| multi-task and chosen groups, weighted | 62.00 ± 1.41 | 62.00 ± 1.41 "
     cells = ours + "| 0.6000 ± 0.1414 | 0.5000 ± 0.1414 | 2.25 |"
     row = cells + 3 * " +1.23 ± 0.40 |"
     assert row in text
     assert "Groups: sst2; wic." in text
+    assert "by its calibrated loss: +0.0123 ± 0.0040 against multi-task, raw start, +0.0123 ± 0.0040 against" in text
     assert "| test metric against an adapter each | not reported | above | +1.23 ± 0.40 points, 2 seeds | yes |" in text
     told = (
         "+125 % at 30 rows a dataset, +25 % without the multi-task member; warm start, look-ahead, extraction, "

@@ -1,14 +1,13 @@
 """Where a gain comes from: the ensemble against its controls, at stated FLOPs, over seeds.
 
 Methods, each with the product's recipe: one multi-task adapter from the raw initialisation and from theta*; an adapter
-each; the chosen groups by their own adapter and weighted; random partitions of the same shape, others for every seed;
+each; the chosen groups by their own adapter and weighted; a random partition of the same shape, another for every seed;
 m adapters on everything with 1/m of the steps each; two multi-task adapters weighted, and their weights averaged; the
 chosen groups with theta* or with a multi-task adapter as one member more. The product's ensemble is "multi-task and
 chosen groups"; its control is the same with random groups. "Chosen groups and multi-task" has the same members; the
 weights' prior is on what is named first.
 """
 
-import re
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -24,30 +23,26 @@ from benchmarks.truth.steps import run_until
 from components.artifacts import Artifact
 from components.validation.subsets import random_partitions
 
-RANDOM = "random partition"
+RANDOM = "random groups"
 
 
-def controls(to: Setting, partitions: int, seeds: int) -> None:
-    """Train the members of every method for every seed, and keep the table as far as it has come.
-
-    Args:
-        partitions: random ones a seed.
-    """
+def controls(to: Setting, seeds: int) -> None:
+    """Train the members of every method for every seed, and keep the table as far as it has come."""
     started, config = time.monotonic(), to.config()
     summary, _ = run_until(config, to.root, "partition")
     members, groups = Members.of(config, to.root, summary), summary["groups"]
     results: dict[str, list[dict[str, Any]]] = {}
     for seed in range(seeds):
-        for method in methods(members, groups, seed, partitions):
+        for method in methods(members, groups, seed):
             found = measured(members, method, seed)
             results.setdefault(method.name, []).append(found)
             note(f"seed {seed}: {method.name}: metric {found['metric']:.4f}, loss {found['calibrated']:.4f}")
-            rows = table(with_mean_of_random(results), *BASELINES)
+            rows = table(results, *BASELINES)
             about = setting.about(config, summary, time.monotonic() - started)
             to.keep("controls", {**about, "groups": groups, "seeds": seed + 1, **rows})
 
 
-def methods(members: Members, groups: list[list[str]], seed: int, partitions: int) -> Iterator[Method]:
+def methods(members: Members, groups: list[list[str]], seed: int) -> Iterator[Method]:
     """Every method for one seed; its members are trained as it is reached."""
     names, m = members.prepared.names, len(groups)
     yield Method(RAW, [(members.from_raw(names, seed), names)], start=False)
@@ -64,11 +59,11 @@ def methods(members: Members, groups: list[list[str]], seed: int, partitions: in
     again = members.trained(names, seed + 1000)
     yield Method("two multi-task, weighted", [(once, names), (again, names)], weighted=True)
     yield Method("two multi-task, averaged weights", [(members.averaged([once, again]), names)])
-    for k, drawn in enumerate(random_partitions(groups, names, partitions, np.random.default_rng(seed))):
+    for drawn in random_partitions(groups, names, 1, np.random.default_rng(seed)):  # none where there is no other
         parts: Parts = [(members.trained(group, seed), group) for group in drawn]
-        yield Method(f"{RANDOM} {k}, own", parts)
-        yield Method(f"{RANDOM} {k}, weighted", parts, weighted=True)
-        yield Method(f"{RANDOM} {k}, with multi-task, weighted", with_first(once, names, parts), weighted=True)
+        yield Method(f"{RANDOM}, own", parts)
+        yield Method(f"{RANDOM}, weighted", parts, weighted=True)
+        yield Method(f"{RANDOM} and multi-task, weighted", with_first(once, names, parts), weighted=True)
     shares: Parts = [(members.brief(names, seed + 100 * k, 1 / m), names) for k in range(m)]
     yield Method(f"{m} adapters on everything, 1/{m} of the steps", shares, weighted=True)
 
@@ -76,19 +71,3 @@ def methods(members: Members, groups: list[list[str]], seed: int, partitions: in
 def with_first(multitask: Artifact, names: list[str], groups: Parts) -> Parts:
     """The members of the product's ensemble: a multi-task adapter, which answers first, and groups."""
     return [(multitask, names), *((adapter, []) for adapter, _ in groups)]
-
-
-def with_mean_of_random(results: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
-    """The results with random partitions as their mean, seed by seed: a partition is drawn anew for every seed."""
-    found = {name: rows for name, rows in results.items() if not name.startswith(RANDOM)}
-    for kind in (", own", ", weighted", ", with multi-task, weighted"):
-        drawn = [rows for name, rows in results.items() if re.fullmatch(rf"{RANDOM} \d+{kind}", name)]
-        if drawn:
-            seeds = min(map(len, drawn))
-            found[f"{RANDOM}s{kind}"] = [mean([rows[seed] for rows in drawn]) for seed in range(seeds)]
-    return found
-
-
-def mean(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """The mean of several methods' numbers."""
-    return {key: np.mean([row[key] for row in rows], axis=0).tolist() for key in rows[0]}

@@ -3,22 +3,9 @@
 from collections.abc import Sequence
 
 from benchmarks.truth.markdown import Found, grid, interval, percent, setting
+from components.validation.figures import LABELS
+from components.validation.report import PREDICTORS
 from components.validation.verdict import ONE_FIFTH_PERCENT
-
-PREDICTORS = {
-    "surrogate": "the surrogate",
-    "shifted": "the surrogate, each dataset's mean put right",
-    "constant": "each dataset's own mean",
-    "features": "similarity of mean gradients",
-    "embeddings": "similarity of mean embeddings",
-}
-PARTITIONS = {
-    "chosen": "the chosen groups",
-    "one": "one group",
-    "each": "a group each",
-    "spectral": "spectral clustering of the same matrix",
-    "random": "random partitions, mean",
-}
 
 
 def study(found: Found, title: str = "Estimates against real fine-tunes") -> str:
@@ -27,13 +14,21 @@ def study(found: Found, title: str = "Estimates against real fine-tunes") -> str
     rows = []
     for name, told in PREDICTORS.items():
         one = overall["predictors"][name]
-        keys = ("pearson", "corrected_pearson", "spearman", "corrected_spearman")
+        keys = ("pearson", "corrected_pearson", "spearman", "corrected_spearman", "dataset_mean")
         off = one.get("relative_error")
         rows.append([told, *(interval(one[key]) for key in keys), interval(off, 100) if off else ""])
     rows.append(
-        ["a perfect prediction, for the noise of the fine-tunes", *[""] * 4, interval(overall.get("noise_error"), 100)]
+        ["a perfect prediction, for the noise of the fine-tunes", *[""] * 5, interval(overall.get("noise_error"), 100)]
     )
-    head = ["predictor", "Pearson", "corrected", "Spearman", "corrected", "relative error, %"]
+    head = [
+        "predictor",
+        "Pearson",
+        "corrected",
+        "Spearman",
+        "corrected",
+        "each dataset alike",
+        "relative error, %",
+    ]
     ahead = ", ".join(f"{PREDICTORS[name]} {interval(gain)}" for name, gain in overall["advantages"].items())
     parts = [
         f"## {title}",
@@ -44,14 +39,15 @@ def study(found: Found, title: str = "Estimates against real fine-tunes") -> str
         f"{counts['subsets'] * found['seeds']} in all.",
         f"Reliability of the true losses (mean over seeds): {interval(overall['reliability'])}.",
         "Correlations over all (subset, dataset) cells, losses centred for each dataset, 95 % interval by bootstrap",
-        "over subsets; a similarity counts as the prediction that alike is good company.",
+        "over subsets: it tells of other subsets and seeds, not of other datasets. Each dataset alike: the mean of the",
+        "datasets' own correlations. A similarity counts as the prediction that alike is good company.",
         "",
         *grid(head, rows),
         "",
         f"Advantage of the surrogate's Pearson correlation: over {ahead}.",
         "",
         "True results by each dataset's own adapter, losses as shares of the label entropy; a difference is clear",
-        "where it is beyond the noise between seeds.",
+        "where it is beyond the noise between seeds, and for random partitions between those drawn.",
         "",
         *partitions(found["partitions"]),
         "",
@@ -68,7 +64,7 @@ def partitions(found: Sequence[Found]) -> list[str]:
     """The partitions' true results."""
     rows = []
     for one in found:
-        if one["name"] in PARTITIONS:
+        if one["name"] in LABELS:
             apart = one["against_chosen"]
             told = (
                 ""
@@ -76,7 +72,7 @@ def partitions(found: Sequence[Found]) -> list[str]:
                 else f"{apart['value']:+.4f} ± {apart['noise']:.4f}{' (clear)' if apart['clear'] else ''}"
             )
             losses = [f"{one[key]:.4f}" for key in ("estimated", "validation", "test")]
-            rows.append([PARTITIONS[one["name"]], str(one["adapters"]), *losses, percent(one["accuracy"]), told])
+            rows.append([LABELS[one["name"]], str(one["adapters"]), *losses, percent(one["accuracy"]), told])
     head = [
         "partition",
         "adapters",
@@ -91,11 +87,15 @@ def partitions(found: Sequence[Found]) -> list[str]:
 
 def cost(found: Found) -> str:
     """What estimating costs against fine-tuning."""
+    estimating, tuned = found["estimating"], found["fine_tuning"]
+    clock = f" and {estimating['seconds'] / 60:.0f} minutes" if estimating["seconds"] else ""
+    hours = f" in {tuned['seconds'] / 3600:.1f} hours of one core" if tuned["seconds"] else ""
+    own = f", by the wall clock {found['seconds_ratio_own']:,.0f} times" if found["seconds_ratio_own"] else ""
     return (
-        f"Estimating all {found['subsets']} subsets took {found['estimating']['flops']:.3g} FLOPs (warm start, "
-        "look-ahead and extraction); fine-tuning 50 subsets of 0.3 n would take "
-        f"{found['ratio_published']:.0f} times as many, fine-tuning all that were "
-        f"estimated {found['ratio_own']:.0f} times."
+        f"Estimating all {found['subsets']} subsets took {estimating['flops']:.3g} FLOPs{clock} (warm start, "
+        f"look-ahead and extraction); the fine-tunes above took {tuned['flops']:.3g}{hours}. Fine-tuning 50 subsets "
+        f"of 0.3 n would take {found['ratio_published']:.0f} times the FLOPs of estimating, "
+        f"fine-tuning as many as were estimated {found['ratio_own']:,.0f} times{own}."
     )
 
 

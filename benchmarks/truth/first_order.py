@@ -4,17 +4,12 @@ No subset is fine-tuned for it: the adapter moves along the surrogate's own solu
 """
 
 from benchmarks.truth import setting
+from benchmarks.truth.names import BASES
 from benchmarks.truth.setting import Setting, note
 from benchmarks.truth.steps import run_until
 from components.artifacts import load
 from components.object_store import LocalStore
 
-BASES: dict[str, dict[str, str]] = {
-    "float32": {"quantization": "none", "dtype": "float32"},
-    "nf4": {"quantization": "nf4", "dtype": "float32"},
-    "bfloat16": {"quantization": "none", "dtype": "bfloat16"},
-    "nf4, bfloat16": {"quantization": "nf4", "dtype": "bfloat16"},
-}
 DISTANCES = [0.0005, 0.001, 0.002, 0.005, 0.01]
 
 

@@ -12,7 +12,8 @@ def setting(found: Found) -> str:
     ahead = warm.get("lookahead", 0)  # there was none before
     return (
         f"**{found['date'][:10]}**, {found['machine']['cores']} CPU cores, "
-        f"{found['wall_clock_seconds'] / 60:.0f} minutes; torch {found['versions']['torch']}.\n"
+        f"{found['wall_clock_seconds'] / 60:.0f} minutes (the last call, which found what others had made); "
+        f"torch {found['versions']['torch']}, seed {found['seed']}.\n"
         f"{found['model']}, {found['quantization']}/{found['dtype']} base, {len(found['datasets'])} datasets, at most "
         f"{rows['train']} training, {rows['validation']} validation and {rows['test']} test rows each.\n"
         f"Warm start: {warm['epochs']:g} epochs, look-ahead: {ahead:g}; fine-tunes: at most {training['epochs']} "

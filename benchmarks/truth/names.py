@@ -1,4 +1,11 @@
-"""What the tables call the ways to answer that others are compared with; importing it loads no torch."""
+"""What the tables call things; importing it loads no torch."""
+
+BASES = {
+    "float32": {"quantization": "none", "dtype": "float32"},
+    "nf4": {"quantization": "nf4", "dtype": "float32"},
+    "bfloat16": {"quantization": "none", "dtype": "bfloat16"},
+    "nf4+bfloat16": {"quantization": "nf4", "dtype": "bfloat16"},
+}
 
 RAW, FROM_START, EACH = "multi-task, raw start", "multi-task", "an adapter each"
 BASELINES = (RAW, FROM_START, EACH)

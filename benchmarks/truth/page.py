@@ -11,7 +11,7 @@ from benchmarks.marked import replace
 from benchmarks.truth.estimate_tables import ablations, affinities, calibration, second_model, study
 from benchmarks.truth.goals import goals
 from benchmarks.truth.markdown import Found, grid, mean, percent, setting, spread
-from benchmarks.truth.names import BASELINES, FROM_POINT, FULL
+from benchmarks.truth.names import BASELINES, ENSEMBLE, FROM_POINT, FULL
 from benchmarks.truth.setting import HERE, RESULTS
 
 DOCS = HERE.parents[1] / "docs"
@@ -62,8 +62,19 @@ def first_order(found: Found) -> str:
 
 def controls(found: Found) -> str:
     """The ensemble among its controls."""
-    note = f"Groups: {'; '.join(', '.join(group) for group in found['groups'])}."
-    return _of_methods("Where a gain comes from", found, found, note, BASELINES)
+    note = (
+        "theta*, features and the chosen groups are the same for all of them; random groups are others for\n"
+        'each. Of "multi-task and chosen groups" the prior of the weights is on the multi-task adapter, of "chosen\n'
+        "groups and multi-task\" on the own group's. "
+    ) + f"Groups: {'; '.join(', '.join(group) for group in found['groups'])}."
+    section, ours = _of_methods("Where a gain comes from", found, found, note, BASELINES), found["methods"]
+    apart = {other: ours.get(ENSEMBLE, {}).get(f"against {other}") for other in BASELINES}
+    told = [
+        f"{one['calibrated']['value']:+.4f} ± {one['calibrated']['noise']:.4f} against {other}"
+        for other, one in apart.items()
+        if one
+    ]
+    return f"{section}\n\nThe ensemble ({ENSEMBLE}) by its calibrated loss: {', '.join(told)}." if told else section
 
 
 def recipes(found: Found) -> str:
