@@ -12,9 +12,9 @@ from typing import Any
 
 from benchmarks.truth import setting
 from benchmarks.truth.members import Members
-from benchmarks.truth.methods import Method, Parts, measured, table
+from benchmarks.truth.methods import Method, Parts, Results, add, table
 from benchmarks.truth.names import FROM_POINT, FULL
-from benchmarks.truth.setting import Setting, note
+from benchmarks.truth.setting import Setting
 from benchmarks.truth.steps import run_until
 from components.artifacts import Artifact
 from components.gradients.solution_step import solution_step
@@ -30,13 +30,11 @@ def beginnings(to: Setting, seeds: int) -> None:
     started, config = time.monotonic(), to.config()
     summary, _ = run_until(config, to.root, "partition")
     members, groups = Members.of(config, to.root, summary), summary["groups"]
-    results: dict[str, list[dict[str, Any]]] = {}
+    results: Results = {}
     steps = [surrogate_step(members, group) for group in groups]
     for seed in range(seeds):
         for method in methods(members, groups, steps, seed):
-            found = measured(members, method, seed)
-            results.setdefault(method.name, []).append(found)
-            note(f"seed {seed}: {method.name}: metric {found['metric']:.4f}, loss {found['calibrated']:.4f}")
+            add(results, members, method, seed)
             about = setting.about(config, summary, time.monotonic() - started)
             to.keep("beginnings", {**about, "groups": groups, "seeds": seed + 1, **table(results, FULL, FROM_POINT)})
 

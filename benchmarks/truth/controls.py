@@ -10,15 +10,14 @@ weights' prior is on what is named first.
 
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
 from benchmarks.truth import setting
 from benchmarks.truth.members import Members
-from benchmarks.truth.methods import Method, Parts, measured, table
+from benchmarks.truth.methods import Method, Parts, Results, add, table
 from benchmarks.truth.names import BASELINES, EACH, ENSEMBLE, FROM_START, GROUPS, RAW
-from benchmarks.truth.setting import Setting, note
+from benchmarks.truth.setting import Setting
 from benchmarks.truth.steps import run_until
 from components.artifacts import Artifact
 from components.validation.subsets import random_partitions
@@ -31,12 +30,10 @@ def controls(to: Setting, seeds: int) -> None:
     started, config = time.monotonic(), to.config()
     summary, _ = run_until(config, to.root, "partition")
     members, groups = Members.of(config, to.root, summary), summary["groups"]
-    results: dict[str, list[dict[str, Any]]] = {}
+    results: Results = {}
     for seed in range(seeds):
         for method in methods(members, groups, seed):
-            found = measured(members, method, seed)
-            results.setdefault(method.name, []).append(found)
-            note(f"seed {seed}: {method.name}: metric {found['metric']:.4f}, loss {found['calibrated']:.4f}")
+            add(results, members, method, seed)
             rows = table(results, *BASELINES)
             about = setting.about(config, summary, time.monotonic() - started)
             to.keep("controls", {**about, "groups": groups, "seeds": seed + 1, **rows})

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.truth.members import Members
+from benchmarks.truth.setting import note
 from components.artifacts import Artifact
 from components.ensemble.metrics import Metric, score, value
 from components.ensemble.weights import fit_weights
@@ -43,6 +44,17 @@ class Method:
         return (self.parts, first) if self.weighted else ([self.parts[first]], 0)
 
 
+Results = dict[str, list[dict[str, Any]]]
+"""By method, what :func:`measured` found with every seed."""
+
+
+def add(results: Results, members: Members, method: Method, seed: int) -> None:
+    """Measure a method with the next seed, and tell."""
+    found = measured(members, method, seed)
+    results.setdefault(method.name, []).append(found)
+    note(f"seed {seed}: {method.name}: metric {found['metric']:.4f}, loss {found['calibrated']:.4f}")
+
+
 def measured(members: Members, method: Method, seed: int) -> dict[str, Any]:
     """Test metric and losses, mean over datasets, and FLOPs of one method with one seed; the metric also by dataset.
 
@@ -74,7 +86,7 @@ def measured(members: Members, method: Method, seed: int) -> dict[str, Any]:
     }
 
 
-def table(results: dict[str, list[dict[str, Any]]], *against: str) -> dict[str, Any]:
+def table(results: Results, *against: str) -> dict[str, Any]:
     """Rows by method: numbers of every seed, paired differences to other methods, relative FLOPs.
 
     Args:

@@ -13,8 +13,8 @@ from typing import Any, Self
 
 from benchmarks.truth import setting
 from benchmarks.truth.members import Members
-from benchmarks.truth.methods import Method, Parts, measured, table
-from benchmarks.truth.setting import Setting, note
+from benchmarks.truth.methods import Method, Parts, Results, add, table
+from benchmarks.truth.setting import Setting
 from benchmarks.truth.steps import run_until
 
 # warm start's epochs : groups' epochs : learning rate : groups
@@ -51,7 +51,7 @@ class Recipe:
 
 def recipes(to: Setting, of: list[Recipe], seeds: int) -> None:
     """Run the common options' own recipe, then ``of``, and keep the table as far as it has come."""
-    results: dict[str, list[dict[str, Any]]] = {}
+    results: Results = {}
     about: dict[str, Any] = {}
     for recipe in (Recipe(to.warm_start, to.epochs, to.learning_rate), *of):
         like = replace(to, warm_start=recipe.warm_start, epochs=recipe.epochs, learning_rate=recipe.learning_rate)
@@ -65,9 +65,7 @@ def recipes(to: Setting, of: list[Recipe], seeds: int) -> None:
             ways = [(one, raw(one, seed, recipe)) for one in compared]
             ways += [(members, method) for method in methods(members, summary["groups"], seed, recipe)]
             for one, method in ways:
-                found = measured(one, method, seed)
-                results.setdefault(method.name, []).append(found)
-                note(f"seed {seed}: {method.name}: metric {found['metric']:.4f}, loss {found['calibrated']:.4f}")
+                add(results, one, method, seed)
         told = setting.about(config, summary, time.monotonic() - started)
         about[recipe.told()] = {**told, "groups": summary["groups"]}
         about.setdefault(recipe.raw(), setting.about(alone, summary, told["wall_clock_seconds"]))
