@@ -92,7 +92,7 @@ class WarmStartConfig(Section):
 class GradientsConfig(Section):
     """Per-sample gradients and their projection."""
 
-    dim: int = Field(800, gt=0, le=1_000_000, description="Numbers a sample is projected to.")
+    dim: int = Field(2400, gt=0, le=1_000_000, description="Numbers a sample is projected to.")
     samples_per_dataset: Positive | Literal["auto"] = Field(
         "auto", description="auto: warm start, look-ahead, extraction: 5 % of training's FLOPs, at least 200 rows."
     )
@@ -111,9 +111,9 @@ class SurrogateConfig(Section):
     lambdas: list[Annotated[float, Field(gt=0)]] = Field(
         [1000, 300, 100, 30, 10, 3, 1],
         min_length=1,
-        description="Regularisation path, largest first: 10 stands for a tenth of training, 1 for all of it, "
-        "reckoned by the gradients at the point.",
+        description="Regularisation path, largest first: 10 stands for a tenth of training, 1 for all of it.",
     )
+    width: Positive = Field(400, description="Numbers of a sample solved for at once: estimates are means of parts.")
 
 
 class PartitionConfig(Section):

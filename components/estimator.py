@@ -6,10 +6,16 @@ training would end: a small group is not credited with the steps of a large one.
 subset by the mean validation loss of its datasets, the twin of early stopping. Rows that choose flatter what they
 measure, so every choice is also made on each half of the validation rows alone; cross-fitting sets one half's choice
 against the other half's loss.
+
+A projection is a matter of luck, and so is what is estimated from it. So the features' columns are taken in parts of
+some ``width``, each a sketch by itself of another share of the adapter's weights, and the estimate is the mean of the
+losses that the parts come to. Of the losses and not of the margins: what the parts disagree on then counts as a risk.
+What that gains is in docs/results.md; means over random projections regularise (Durrant and Kabán, ACML 2013).
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -25,14 +31,15 @@ LEAST = 1e-4  # of the mean squared feature norm: with less, minima take ever lo
 class Estimates:
     """Estimated results of K subsets of n datasets.
 
-    The first axis of ``lambda_index`` and ``loss`` is the set of validation rows that chose lambda, and on which the
-    loss is measured: all rows, half 0, half 1.
+    An axis of three is the set of validation rows that chose lambda, and on which the loss is measured: all rows, half
+    0, half 1.
 
     Attributes:
         members: bool [K, n].
-        lambda_index: position in the path of lambdas, int64 [3, K].
+        lambda_index: of each of P parts the position in the path of lambdas, int64 [P, 3, K].
         loss: mean validation loss in nats, float64 [3, K, n]; NaN where the dataset is not in the subset.
-        weights: the step in feature space with lambda chosen on all rows, float32 [K, dim].
+        weights: the step in feature space with lambda chosen on all rows, float32 [K, dim]: it changes a margin by the
+            mean of what the parts' own steps do.
     """
 
     members: np.ndarray
@@ -54,10 +61,12 @@ class GroupEstimator:
         times: training time that each dataset adds, float64 [n], see :func:`~components.training_time.training_times`.
         seed: of the halves.
         names: of the datasets, for error messages.
+        width: columns of a part, about; None: all are one part.
         device: where the arithmetic runs, as torch names it.
 
     Attributes:
         halves: per dataset which validation rows are in half 1, bool [M_i]; fixed by seed and row ids.
+        parts: the columns of each part.
 
     Raises:
         UserError: features that nothing can be fitted to; the datasets are named.
@@ -72,6 +81,7 @@ class GroupEstimator:
         *,
         seed: int,
         names: Sequence[str] | None = None,
+        width: int | None = None,
         device: str = "cpu",
     ) -> None:
         names = list(names) if names is not None else [f"dataset {i}" for i in range(len(train))]
@@ -83,16 +93,16 @@ class GroupEstimator:
                 remedy="give these datasets more validation rows",
                 problems=tuple(short),
             )
-        self._solver = PathSolver(train, names=names, device=device)
         train_rows = np.array([len(table.row) for table in train])
         self._least = LEAST * np.average(mean_squared_norms(train, names), weights=train_rows)
         self._path, self._times = np.asarray(lambdas, np.float64), np.asarray(times, np.float64)
         self.halves = [halves_of(table.row, seed) for table in validation]
         self._device = device
         self._rows = np.maximum(train_rows, rows)
-        self._features = [torch.from_numpy(table.features).to(device) for table in validation]
         self._offset = [torch.from_numpy(table.margin).to(device) for table in validation]
         self._shares = [_shares(half, device) for half in self.halves]
+        self.parts = parts_of(train[0].features.shape[1], width)
+        self._parts = [_Part(train, validation, columns, names, device) for columns in self.parts]
 
     def lambdas(self, members: np.ndarray) -> np.ndarray:
         """The path of each subset of ``members`` [K, n] in the features' own units, float64 [L, K]."""
@@ -109,15 +119,17 @@ class GroupEstimator:
             ValueError: members of a wrong form.
             UserError: a subset did not converge (it is named).
         """
-        count, n = members.shape
-        index = np.empty((3, count), np.int64)
-        loss = np.empty((3, count, n))
-        weights = np.empty((count, self._features[0].shape[1]), np.float32)
-        for part, solved, chosen, measured in self._parts(members):
-            index[:, part], loss[:, part] = chosen, measured
-            weights[part] = solved[chosen[0], np.arange(len(solved[0]))]
-            if progress is not None:
-                progress(part.stop, count)
+        (count, n), parts = members.shape, len(self._parts)
+        index = np.empty((parts, 3, count), np.int64)
+        loss = np.zeros((3, count, n))
+        weights = np.empty((count, self.parts[-1].stop), np.float32)
+        for p, part in enumerate(self._parts):
+            for where, solved, chosen, measured in self._chunks(part, members):
+                index[p][:, where] = chosen
+                loss[:, where] += measured / parts
+                weights[where, part.columns] = solved[chosen[0], np.arange(len(solved[0]))] / parts
+                if progress is not None:
+                    progress((p * count + where.stop) // parts, count)
         return Estimates(members, index, loss, weights)
 
     def row_losses(self, members: np.ndarray) -> list[dict[int, np.ndarray]]:
@@ -134,38 +146,63 @@ class GroupEstimator:
             ValueError, UserError: as :meth:`solve`.
         """
         rows: list[dict[int, np.ndarray]] = [{} for _ in members]
-        for part, solved, index, _ in self._parts(members):
-            chosen = torch.from_numpy(solved[index, np.arange(len(solved[0]))]).to(self._device)
-            for i in range(members.shape[1]):
-                held = np.flatnonzero(members[part, i])
-                losses = self._losses(i, chosen[:, held]).float().cpu().numpy()
-                for at, k in enumerate(held):
-                    rows[part.start + k][i] = losses[:, at]
+        for part in self._parts:
+            for where, solved, index, _ in self._chunks(part, members):
+                chosen = torch.from_numpy(solved[index, np.arange(len(solved[0]))]).to(self._device)
+                for i in range(members.shape[1]):
+                    held = np.flatnonzero(members[where, i])
+                    losses = (self._losses(part, i, chosen[:, held]) / len(self._parts)).float().cpu().numpy()
+                    for at, k in enumerate(held + where.start):
+                        rows[k][i] = rows[k][i] + losses[:, at] if i in rows[k] else losses[:, at]
         return rows
 
-    def _parts(self, members: np.ndarray) -> Iterator[tuple[slice, np.ndarray, np.ndarray, np.ndarray]]:
-        """Yield (which subsets, weights [L, k, dim], chosen lambda [3, k], loss [3, k, n]) chunk by chunk."""
-        for part in chunks(members, self._rows, self._device):
-            inside = members[part]
-            solved = self._solver.solve(inside, self.lambdas(inside)).weights
-            table = np.stack([self._mean_losses(inside, w) for w in torch.from_numpy(solved)])
+    def _chunks(self, part: "_Part", members: np.ndarray) -> Iterator[tuple[slice, np.ndarray, np.ndarray, np.ndarray]]:
+        """Yield (which subsets, weights [L, k, columns], chosen lambda [3, k], loss [3, k, n]) chunk by chunk."""
+        for where in chunks(members, self._rows, self._device):
+            inside = members[where]
+            solved = part.solver.solve(inside, self.lambdas(inside) * part.share).weights
+            table = np.stack([self._mean_losses(part, inside, w) for w in torch.from_numpy(solved)])
             index = np.nanmean(table, axis=3).argmin(axis=0)
             loss = np.take_along_axis(table, index[None, :, :, None], axis=0)[0]
-            yield part, solved, index, loss
+            yield where, solved, index, loss
 
-    def _mean_losses(self, members: np.ndarray, weights: torch.Tensor) -> np.ndarray:
-        """Mean validation loss on all rows and on each half, [3, K, n], of one lambda's ``weights`` [K, dim]."""
+    def _mean_losses(self, part: "_Part", members: np.ndarray, weights: torch.Tensor) -> np.ndarray:
+        """Mean validation loss on all rows and on each half, [3, K, n], of one lambda's ``weights`` [K, columns]."""
         loss = np.full((3, *members.shape), np.nan)
         on_device = weights.to(self._device)
         for i, share in enumerate(self._shares):
             held = np.flatnonzero(members[:, i])
-            loss[:, held, i] = (self._losses(i, on_device[held]) @ share).T.cpu().numpy()
+            loss[:, held, i] = (self._losses(part, i, on_device[held]) @ share).T.cpu().numpy()
         return loss
 
-    def _losses(self, i: int, weights: torch.Tensor) -> torch.Tensor:
-        """Validation loss of dataset i's rows, float64 [..., M_i], under ``weights`` [..., dim]."""
-        margin = weights @ self._features[i].T + self._offset[i]
+    def _losses(self, part: "_Part", i: int, weights: torch.Tensor) -> torch.Tensor:
+        """Validation loss of dataset i's rows, float64 [..., M_i], under ``weights`` [..., columns]."""
+        margin = weights @ part.features[i].T + self._offset[i]
         return torch.logaddexp(torch.zeros((), device=margin.device), -margin).double()
+
+
+class _Part:
+    """Some columns of the features, as if they were all.
+
+    A part of the columns keeps a ``share`` of the features' inner products. Instead of features that are larger by its
+    root, whose weights would be smaller by it, it is solved with a lambda that is smaller by ``share``: the margins are
+    the same.
+    """
+
+    def __init__(
+        self, train: Sequence[Features], validation: Sequence[Features], columns: slice, names: list[str], device: str
+    ) -> None:
+        self.columns = columns
+        self.share = (columns.stop - columns.start) / train[0].features.shape[1]
+        self.solver = PathSolver([table.part(columns) for table in train], names=names, device=device)
+        self.features = [torch.from_numpy(table.part(columns).features).to(device) for table in validation]
+
+
+def parts_of(dim: int, width: int | None) -> list[slice]:
+    """Columns 0 ... dim - 1 in parts as near to ``width`` as an even division comes; one part without a width."""
+    count = max(1, round(dim / width)) if width else 1
+    ends = [dim * k // count for k in range(count + 1)]
+    return [slice(start, stop) for start, stop in pairwise(ends)]
 
 
 def halves_of(row: np.ndarray, seed: int) -> np.ndarray:

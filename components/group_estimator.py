@@ -24,7 +24,10 @@ def group_estimator(config: RunConfig, prepared: Prepared, features: Mapping[str
     rows = [len(dataset.splits["train"].row) for dataset in prepared.datasets]
     parameters = next(iter(features.values())).facts["parameters"]
     times = training_times(config.training, rows, train, parameters)
-    return GroupEstimator(train, validation, config.surrogate.lambdas, times, seed=config.seed, names=prepared.names)
+    settings, names = config.surrogate, prepared.names
+    return GroupEstimator(
+        train, validation, settings.lambdas, times, seed=config.seed, names=names, width=settings.width
+    )
 
 
 def estimated_from(config: RunConfig, digests: Mapping[str, str], features: Mapping[str, Artifact]) -> dict[str, Any]:
@@ -40,5 +43,6 @@ def estimated_from(config: RunConfig, digests: Mapping[str, str], features: Mapp
         "order": list(features),  # of the columns: a key sorts what is in a dictionary
         "training": training,
         "lambdas": config.surrogate.lambdas,
+        "width": config.surrogate.width,
         "seed": config.seed,
     }

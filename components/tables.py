@@ -41,6 +41,10 @@ class Features:
         _check_rows(self.row, ~np.isfinite(self.features).all(axis=1), "features that are not finite")
         _check_rows(self.row, ~np.isfinite(self.margin), "a margin that is not finite")
 
+    def part(self, columns: slice) -> "Features":
+        """The same rows with some of the columns."""
+        return Features(self.row, np.ascontiguousarray(self.features[:, columns]), self.margin)
+
 
 @dataclass(frozen=True)
 class Logits:

@@ -4,7 +4,7 @@ from scipy.optimize import minimize
 
 from components import solver
 from components.errors import UserError
-from components.estimator import GroupEstimator, halves_of
+from components.estimator import GroupEstimator, halves_of, parts_of
 from components.tables import Features
 
 TRAIN_ROWS, VALIDATION_ROWS, DIM = (14, 30, 20), (31, 50, 24), 10
@@ -79,11 +79,51 @@ def test_estimates_are_those_of_one_solve_at_a_time(
                 losses[at, :, i] = rows.mean(), rows[~half].mean(), rows[half].mean()
         for a in range(3):
             best = int(np.nanmean(losses[:, a], axis=1).argmin())
-            assert estimates.lambda_index[a, k] == best
+            assert estimates.lambda_index[0, a, k] == best
             np.testing.assert_allclose(estimates.loss[a, k], losses[best, a], atol=2e-4)
-        np.testing.assert_allclose(estimates.weights[k], weights[estimates.lambda_index[0, k]], atol=5e-3)
+        np.testing.assert_allclose(estimates.weights[k], weights[estimates.lambda_index[0, 0, k]], atol=5e-3)
     # otherwise the test would not see a wrong choice
-    assert all((estimates.lambda_index[a] != estimates.lambda_index[b]).any() for a, b in ((0, 1), (0, 2), (1, 2)))
+    assert all(
+        (estimates.lambda_index[0, a] != estimates.lambda_index[0, b]).any() for a, b in ((0, 1), (0, 2), (1, 2))
+    )
+
+
+def test_parts_are_estimators_of_larger_features_whose_losses_are_averaged(
+    tables: tuple[list[Features], list[Features]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = GroupEstimator(*tables, LAMBDAS, TIMES, seed=5, width=4)
+    assert parts.parts == [slice(0, 5), slice(5, 10)]
+    alone = []
+    for columns in parts.parts:
+        larger = [
+            [Features(t.row, np.sqrt(2, dtype=np.float32) * t.features[:, columns], t.margin) for t in split]
+            for split in tables
+        ]
+        alone.append(GroupEstimator(*larger, LAMBDAS, TIMES, seed=5))
+    found, expected = parts.solve(MEMBERS), [one.solve(MEMBERS) for one in alone]
+    np.testing.assert_allclose(found.loss, np.mean([one.loss for one in expected], axis=0), atol=2e-4)
+    assert np.array_equal(found.lambda_index, np.concatenate([one.lambda_index for one in expected]))
+    assert (expected[0].lambda_index != expected[1].lambda_index).any()  # each chooses for itself
+    slow = [one.row_losses(MEMBERS) for one in alone]
+    for k, rows in enumerate(parts.row_losses(MEMBERS)):
+        for i, losses in rows.items():
+            np.testing.assert_allclose(losses, np.mean([one[k][i] for one in slow], axis=0), atol=1e-3)
+    change = tables[1][1].features @ found.weights.T  # the mean of the parts' changes of a margin
+    each = [
+        np.sqrt(2) * tables[1][1].features[:, columns] @ one.weights.T
+        for columns, one in zip(parts.parts, expected, strict=True)
+    ]
+    np.testing.assert_allclose(change, np.mean(each, axis=0), atol=2e-2)
+    calls: list[tuple[int, int]] = []
+    monkeypatch.setitem(solver.CELLS, "cpu", 200)
+    parts.solve(MEMBERS, progress=lambda done, total: calls.append((done, total)))
+    assert calls[-1] == (7, 7) and calls == sorted(calls)
+
+
+def test_parts_are_as_near_to_the_width_as_an_even_division_comes() -> None:
+    assert parts_of(10, None) == parts_of(10, 20) == parts_of(10, 7) == [slice(0, 10)]
+    assert [one.stop - one.start for one in parts_of(10, 3)] == [3, 3, 4]
+    assert parts_of(2400, 400)[-1] == slice(2000, 2400) and len(parts_of(2400, 400)) == 6
 
 
 def test_losses_are_missing_exactly_outside_the_subset(estimator: GroupEstimator) -> None:
@@ -112,7 +152,7 @@ def test_chunks_repeats_and_order_do_not_matter(
     monkeypatch.setitem(solver.CELLS, "cpu", 200)
     calls: list[tuple[int, int]] = []
     some = estimator.solve(MEMBERS[order], progress=lambda done, total: calls.append((done, total)))
-    assert np.array_equal(some.lambda_index, whole.lambda_index[:, order])
+    assert np.array_equal(some.lambda_index, whole.lambda_index[:, :, order])
     np.testing.assert_allclose(some.loss, whole.loss[:, order], atol=2e-4)
     np.testing.assert_allclose(some.loss[:, 1], some.loss[:, 2], atol=2e-4)
     assert calls[-1] == (4, 4)

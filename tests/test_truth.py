@@ -198,4 +198,4 @@ def test_costs_need_every_subset() -> None:
 def test_ablations_are_named_so_that_each_can_be_asked_for(to: Setting) -> None:
     assert not any("," in name for name in ablations.CHANGES)
     with pytest.raises(typer.BadParameter, match="unknown settings: dim 3;"):
-        ablations.ablations(to, ["dim 400", "dim 3"], 1, 1)
+        ablations.ablations(to, ["one part", "dim 3"], 1, 1)

@@ -188,7 +188,7 @@ def _arithmetic(
     names, settings, partition = [task.dataset.name for task in tasks], SurrogateConfig(), PartitionConfig()
     training = TrainingConfig(epochs=EPOCHS, learning_rate=RATE)
     times = training_times(training, [len(task.train) for task in tasks], train, parameters)
-    estimator = GroupEstimator(train, validation, settings.lambdas, times, seed=0, names=names)
+    estimator = GroupEstimator(train, validation, settings.lambdas, times, seed=0, names=names, width=settings.width)
     members = choose_subsets(
         len(names), settings.subsets, SUBSET_SHARE, settings.pair_coverage, settings.exhaustive_up_to, seed=0
     )

@@ -1,4 +1,4 @@
-"""What each choice gains for the estimates and costs: look-ahead, lambda, dimension, rows, warm start, rank.
+"""What each choice gains for the estimates and costs: parts, dimension, look-ahead, lambda, rows, warm start, rank.
 
 All are judged by the default's fine-tunes. Where theta* is another, with another warm start or rank, those began
 elsewhere: such a row tells how well its estimates rank the default's fine-tunes, and its relative error contains the
@@ -16,14 +16,18 @@ from components.validation.verdict import ONE_FIFTH_PERCENT
 
 CHANGES: dict[str, dict[str, Any]] = {
     "default": {},
+    "one part": {"surrogate": {"width": 2400}},
+    "parts of 200": {"surrogate": {"width": 200}},
+    "parts of 800": {"surrogate": {"width": 800}},
+    "dim 400 in one part": {"gradients": {"dim": 400}},
+    "dim 800 in one part": {"gradients": {"dim": 800}, "surrogate": {"width": 800}},
+    "dim 1200 in three parts": {"gradients": {"dim": 1200}},
     "no look-ahead": {"warm_start": {"lookahead": 0}},
     "look-ahead 0.5": {"warm_start": {"lookahead": 0.5}},
     "look-ahead 3": {"warm_start": {"lookahead": 3}},
     "one lambda": {"surrogate": {"lambdas": [1]}},
     "lambdas to 3": {"surrogate": {"lambdas": [1000, 300, 100, 30, 10, 3]}},
     "lambdas to 0.3": {"surrogate": {"lambdas": [1000, 300, 100, 30, 10, 3, 1, 0.3]}},
-    "dim 400": {"gradients": {"dim": 400}},
-    "dim 1600": {"gradients": {"dim": 1600}},
     "rows 100": {"gradients": {"samples_per_dataset": 100}},
     "rows 50": {"gradients": {"samples_per_dataset": 50}},
     "warm start 0": {"warm_start": {"epochs": 0, "lookahead": 0}},

@@ -2,6 +2,7 @@
 
 At the optimum the solution is a combination of its training rows' gradients, with coefficients
 ``a_i = sigmoid(-(h*_i + g_i . w)) / (lambda |S| M)``; the same combination of the unprojected gradients is the step.
+Where the features are solved for in parts, it is the mean of the parts' steps.
 """
 
 from collections.abc import Mapping, Sequence
@@ -52,10 +53,14 @@ def _solution(
     """The surrogate's w [dim] for the subset, and the coefficients a of its training rows, one [M] a dataset."""
     members = np.array([[name in names for name in train]])
     solved = estimator.solve(members)
-    weights, strength = solved.weights[0].astype(np.float64), estimator.lambdas(members)[solved.lambda_index[0, 0], 0]
+    weights, path = solved.weights[0].astype(np.float64), estimator.lambdas(members)[:, 0]
+    strength, count = path[solved.lambda_index[:, 0, 0]], len(estimator.parts)
     coefficients = []
     for name in names:
         table = train[name]
-        wrong = expit(-(table.margin + table.features @ weights))
-        coefficients.append(wrong / (strength * len(names) * len(table.row)))
+        pulls = [
+            expit(-(table.margin + count * table.features[:, columns] @ weights[columns])) / one
+            for columns, one in zip(estimator.parts, strength, strict=True)
+        ]
+        coefficients.append(np.mean(pulls, axis=0) / (len(names) * len(table.row)))
     return weights, coefficients

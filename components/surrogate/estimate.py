@@ -19,16 +19,16 @@ TABLE = "estimates.safetensors"
 def run(config: str, run_name: str, datasets: Path, features: list[Path], estimates: Path) -> None:
     """Estimate all subsets; pass on ``affinity``: T with standard errors, and the table of subsets and estimates.
 
-    Also kept is what each estimate was read off: the solution (``weights``, float32 [K, dim]) and its lambda
-    (``lambda``, float64 [K], and the position ``lambda_index`` [3, K] in the path), so that it can be compared with a
-    real fine-tune.
+    Also kept is what each estimate was read off: the solution (``weights``, float32 [K, dim]) and the lambda of each
+    of its P parts (``lambda``, float64 [P, K], and the position ``lambda_index`` [P, 3, K] in the path), so that it
+    can be compared with a real fine-tune.
     """
     with Step("estimate", config, run_name) as step:
         prepared = read_datasets(step, read_references(datasets))
         found = features_of(step, read_references(features), prepared.names)
         inputs = {
             **estimated_from(step.config, prepared.digests, found),
-            "surrogate": step.config.surrogate.model_dump(exclude={"lambdas"}),  # they are in the line above
+            "surrogate": step.config.surrogate.model_dump(exclude={"lambdas", "width"}),  # they are in the line above
         }
         step.obtain("affinity", "affinity", inputs, lambda folder: _write(step, prepared, found, folder))
         step.pass_on(estimates)
@@ -49,13 +49,13 @@ def _write(step: Step, prepared: Prepared, found: dict[str, Artifact], folder: P
         "members": members,
         "loss": estimated.loss,
         "lambda_index": estimated.lambda_index,
-        "lambda": np.take_along_axis(estimator.lambdas(members), estimated.lambda_index[:1], axis=0)[0],
+        "lambda": np.take_along_axis(estimator.lambdas(members), estimated.lambda_index[:, 0], axis=0),
         "weights": estimated.weights,
         "affinity": matrix.matrix,
         "standard_errors": matrix.standard_errors,
     }
     save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / TABLE)
-    chosen = np.bincount(estimated.lambda_index[0], minlength=len(settings.lambdas))
+    chosen = np.bincount(estimated.lambda_index[:, 0].ravel(), minlength=len(settings.lambdas))
     return {
         "datasets": names,
         "subsets": len(members),
