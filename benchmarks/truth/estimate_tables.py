@@ -104,7 +104,7 @@ def second_model(found: Found) -> str:
     return study(found, f"The same on a GPT-2 with {found['pretraining_steps']} steps of pretraining")
 
 
-def ablations(found: Found) -> str:
+def ablations(found: Found, title: str = "What each choice does to the estimates") -> str:
     """What each choice does to the estimates."""
     rows = []
     for name, one in found.items():
@@ -118,15 +118,21 @@ def ablations(found: Found) -> str:
     about = next(iter(found.values()))
     return "\n".join(
         [
-            "## What each choice does to the estimates",
+            f"## {title}",
             "",
             setting(about),
+            f"{about['counts']['random']} random subsets, {about['seeds']} fine-tunes each.",
             "All are judged by the default's fine-tunes. With another warm start (look-ahead as long, if not told) or",
             "rank, those began elsewhere: there the error contains the difference between the two starts.",
             "",
             *grid(head, rows),
         ]
     )
+
+
+def ablations_in_one_part(found: Found) -> str:
+    """The same from before estimates became means over parts."""
+    return ablations(found, "The same with 800 numbers solved for at once")
 
 
 def affinities(found: Found) -> str:

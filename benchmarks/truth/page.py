@@ -8,7 +8,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.marked import replace
-from benchmarks.truth.estimate_tables import ablations, affinities, calibration, second_model, study
+from benchmarks.truth.estimate_tables import (
+    ablations,
+    ablations_in_one_part,
+    affinities,
+    calibration,
+    second_model,
+    study,
+)
 from benchmarks.truth.goals import goals
 from benchmarks.truth.markdown import Found, grid, mean, percent, setting, spread
 from benchmarks.truth.names import BASELINES, ENSEMBLE, FROM_POINT, FULL
@@ -180,12 +187,13 @@ SECTIONS: dict[str, Callable[[Found], str]] = {
     "sources": sources,
     "second_model": second_model,
     "ablations": ablations,
+    "ablations_in_one_part": ablations_in_one_part,
     "affinities": affinities,
     "calibration": calibration,
 }
 
 # What they say is why the defaults are as they are.
-CHOICES = ("recipes", "beginnings", "boosting", "ablations", "affinities", "calibration")
+CHOICES = ("recipes", "beginnings", "boosting", "ablations", "ablations_in_one_part", "affinities", "calibration")
 PAGES = {"truth.md": [name for name in SECTIONS if name not in CHOICES], "results.md": CHOICES}
 
 if __name__ == "__main__":
