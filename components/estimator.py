@@ -66,7 +66,6 @@ class GroupEstimator:
 
     Attributes:
         halves: per dataset which validation rows are in half 1, bool [M_i]; fixed by seed and row ids.
-        parts: the columns of each part.
 
     Raises:
         UserError: features that nothing can be fitted to; the datasets are named.
@@ -101,8 +100,13 @@ class GroupEstimator:
         self._rows = np.maximum(train_rows, rows)
         self._offset = [torch.from_numpy(table.margin).to(device) for table in validation]
         self._shares = [_shares(half, device) for half in self.halves]
-        self.parts = parts_of(train[0].features.shape[1], width)
-        self._parts = [_Part(train, validation, columns, names, device) for columns in self.parts]
+        columns = parts_of(train[0].features.shape[1], width)
+        self._parts = [_Part(train, validation, part, names, device) for part in columns]
+
+    @property
+    def parts(self) -> list[slice]:
+        """The columns of each part."""
+        return [part.columns for part in self._parts]
 
     def lambdas(self, members: np.ndarray) -> np.ndarray:
         """The path of each subset of ``members`` [K, n] in the features' own units, float64 [L, K]."""
@@ -153,7 +157,7 @@ class GroupEstimator:
                     held = np.flatnonzero(members[where, i])
                     losses = (self._losses(part, i, chosen[:, held]) / len(self._parts)).float().cpu().numpy()
                     for at, k in enumerate(held + where.start):
-                        rows[k][i] = rows[k][i] + losses[:, at] if i in rows[k] else losses[:, at]
+                        rows[k][i] = rows[k].get(i, 0) + losses[:, at]
         return rows
 
     def _chunks(self, part: "_Part", members: np.ndarray) -> Iterator[tuple[slice, np.ndarray, np.ndarray, np.ndarray]]:

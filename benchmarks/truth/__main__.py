@@ -124,7 +124,7 @@ def second_model(
     """The study on a GPT-2 that is trained first."""
     from benchmarks.truth.second_model import second_model
 
-    second_model(context.obj, steps, subsets=subsets, pairs=0, partitions=PARTITIONS, seeds=seeds)
+    second_model(context.obj, steps, subsets=subsets, pairs=0, partitions=1, seeds=seeds)
 
 
 @app.command()

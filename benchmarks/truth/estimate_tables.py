@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 
 from benchmarks.truth.markdown import Found, grid, interval, percent, setting
-from components.validation.figures import LABELS
-from components.validation.report import PREDICTORS
+from components.validation.labels import PARTITIONS, PREDICTORS
 from components.validation.verdict import ONE_FIFTH_PERCENT
 
 
@@ -64,7 +63,7 @@ def partitions(found: Sequence[Found]) -> list[str]:
     """The partitions' true results."""
     rows = []
     for one in found:
-        if one["name"] in LABELS:
+        if one["name"] in PARTITIONS:
             apart = one["against_chosen"]
             told = (
                 ""
@@ -72,7 +71,7 @@ def partitions(found: Sequence[Found]) -> list[str]:
                 else f"{apart['value']:+.4f} ± {apart['noise']:.4f}{' (clear)' if apart['clear'] else ''}"
             )
             losses = [f"{one[key]:.4f}" for key in ("estimated", "validation", "test")]
-            rows.append([LABELS[one["name"]], str(one["adapters"]), *losses, percent(one["accuracy"]), told])
+            rows.append([PARTITIONS[one["name"]], str(one["adapters"]), *losses, percent(one["accuracy"]), told])
     head = [
         "partition",
         "adapters",

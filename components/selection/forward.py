@@ -94,7 +94,7 @@ def leave_one_out(estimator: GroupEstimator, target: int, names: Sequence[str]) 
     without = np.tile(everything, (len(others), 1))
     without[np.arange(len(others)), others] = False
     found = estimator.row_losses(without) if others else []
-    return {names[i]: _paired(rows[target][0] - whole) for i, rows in zip(others, found, strict=True)}
+    return {names[i]: paired(rows[target][0] - whole) for i, rows in zip(others, found, strict=True)}
 
 
 def _with_each(subset: np.ndarray, candidates: np.ndarray) -> np.ndarray:
@@ -121,5 +121,6 @@ def _cross_fitted(rows: Sequence[np.ndarray], before: np.ndarray, half: np.ndarr
     return float(np.mean(gains)), float(np.sqrt(np.sum(variances)) / len(gains))
 
 
-def _paired(differences: np.ndarray) -> Effect:
+def paired(differences: np.ndarray) -> Effect:
+    """The mean of independent differences, [N], with its standard error."""
     return Effect(float(differences.mean()), float(differences.std(ddof=1) / np.sqrt(len(differences))))

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from components.estimator import GroupEstimator
-from components.selection.forward import Effect
+from components.selection.forward import Effect, paired
 
 
 def random_scores(
@@ -39,5 +39,4 @@ def paired_subsets(n: int, target: int, pairs: int, rng: np.random.Generator) ->
 def _score(loss: np.ndarray, inside: np.ndarray) -> Effect:
     """From losses of paired subsets: two of a pair are not independent, so that a pair is one observation."""
     first, second = loss.reshape(-1, 2).T
-    gain = np.where(inside[::2], second - first, first - second)
-    return Effect(float(gain.mean()), float(gain.std(ddof=1) / len(gain) ** 0.5))
+    return paired(np.where(inside[::2], second - first, first - second))

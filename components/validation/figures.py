@@ -9,15 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from components.drawing import PALETTE, Image, canvas, drawn
+from components.validation.labels import PARTITIONS
 
 Facts = Mapping[str, Any]
-LABELS = {
-    "chosen": "chosen groups",
-    "one": "one group",
-    "each": "a group each",
-    "spectral": "spectral clustering",
-    "random": "random partitions, mean",
-}
 
 
 def draw(facts: Facts) -> dict[str, Image]:
@@ -96,7 +90,7 @@ def partitions(facts: Facts) -> Figure:
     losses, spreads = ([one[key] for one in results] for key in ("test", "spread"))
     axes.hlines(heights, np.subtract(losses, spreads), np.add(losses, spreads), color=colours, linewidth=1.6)
     axes.scatter(losses, heights, color=colours, s=26, zorder=3)
-    axes.set_yticks(heights, [f"{LABELS.get(one['name'], one['name'])} ({one['adapters']})" for one in results])
+    axes.set_yticks(heights, [f"{PARTITIONS.get(one['name'], one['name'])} ({one['adapters']})" for one in results])
     axes.set_ylim(len(results) - 0.5, -0.5)
     axes.set_xlabel("test loss / label entropy, mean over datasets (adapters in brackets)")
     axes.grid(axis="x")

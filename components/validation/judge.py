@@ -89,7 +89,7 @@ def judged(
     cells = _cells(trials, estimated, entropy, read_split(features, "train"), embedding)
     jobs, chosen = singles["sample"].facts["jobs"], singles["sample"].facts
     random = np.array([inside in chosen["random"] for inside in jobs.values()])
-    company = trials.members.sum(axis=1) > 1
+    company, drawn = trials.members.sum(axis=1) > 1, cells.of(random)
     partitions = compare_partitions(chosen["partitions"], prepared.names, trials, estimated, entropy)
     sizes = load_file(singles["affinity"].folder / AFFINITY_TABLE)["members"].sum(axis=1)
     begun = {singles[label].key: singles[label] for label in (START, POINT)}  # one and the same without a look-ahead
@@ -98,9 +98,9 @@ def judged(
         "seeds": trials.seeds,
         "subset_size": len(chosen["random"][0]),
         "counts": {"random": int(random.sum()), "pairs": len(chosen["pairs"]), "subsets": len(jobs)},
-        "overall": _overall(step, cells.of(random)),
+        "overall": _overall(step, drawn),
         "every_subset": _overall(step, cells.of(company)),
-        "by_dataset": {name: _of_dataset(step, cells.of(random), i) for i, name in enumerate(prepared.names)},
+        "by_dataset": {name: _of_dataset(step, drawn, i) for i, name in enumerate(prepared.names)},
         "cells": _listed(cells, random, list(jobs), prepared.names),
         "subsets": jobs,
         "groups": chosen["partitions"],

@@ -6,15 +6,8 @@ from typing import Any
 
 from components.drawing import Image
 from components.page import environment, inline_svg, style
-from components.validation.figures import LABELS, draw
-
-PREDICTORS = {
-    "surrogate": "the surrogate",
-    "shifted": "the surrogate, each dataset's mean put right",
-    "constant": "a constant: each dataset's mean",
-    "features": "similarity of mean gradients",
-    "embeddings": "similarity of mean embeddings",
-}
+from components.validation.figures import draw
+from components.validation.labels import PARTITIONS, PREDICTORS
 
 
 def render(summary: Mapping[str, Any], figures: Mapping[str, Image] | None = None) -> str:
@@ -36,6 +29,6 @@ def render(summary: Mapping[str, Any], figures: Mapping[str, Image] | None = Non
             style=style(),
             figures={name: inline_svg(image.svg, name) for name, image in images.items()},
             predictors=PREDICTORS,
-            partition_labels=LABELS,
+            partition_labels=PARTITIONS,
         )
     )

@@ -3,10 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
+from components.validation.labels import PARTITIONS
+
 NEEDED = 0.5  # of the reliability's lower bound: below it, correlations are mostly about seeds
 Rank = Literal["better than chance", "by chance", "the wrong way", "not measurable"]
 ONE_FIFTH_PERCENT = 0.002  # the distance that published first-order errors are given for
-OTHERS = {"one": "one group", "each": "a group each", "spectral": "spectral clustering"}
 
 
 def rank_of(reliability: Mapping[str, float] | None, pearson: Mapping[str, float] | None) -> Rank:
@@ -39,10 +40,10 @@ def _ranking(found: Mapping[str, Any]) -> Iterator[str]:
     share = overall["reliability"]
     if share is None or share["low"] < NEEDED:
         told = "it could not be estimated" if share is None else f"it is {_range(share)}"
-        noisy = share is not None and share["value"] < NEEDED
-        why = "fine-tunes of one subset differ about as much as subsets do" if noisy else "there are too few of them"
-        more = "More seeds, more validation rows or a lower learning rate" if noisy else "More subsets"
-        more += " or seeds" if share is not None and not noisy else ""
+        why, more = "there are too few of them", "More subsets" if share is None else "More subsets or seeds"
+        if share is not None and share["value"] < NEEDED:
+            why = "fine-tunes of one subset differ about as much as subsets do"
+            more = "More seeds, more validation rows or a lower learning rate"
         yield (
             f"Not measurable here: whether the estimates rank subsets ({shown}). The reliability of the true losses "
             f"would have to be above {NEEDED} at its lower bound, and {told}: {why}. {more} would tell."
@@ -102,7 +103,8 @@ def _first_order(linearity: Mapping[str, Any]) -> Iterator[str]:
 
 def _partitions(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     drawn = sum(one["name"].startswith("random-") for one in results)
-    told = {**OTHERS, "random": f"{drawn} random partitions" if drawn > 1 else "a random partition"}
+    told = {name: PARTITIONS[name] for name in ("one", "each", "spectral")}
+    told["random"] = f"{drawn} random partitions" if drawn > 1 else "a random partition"
     for one in results:
         if one["name"] not in told:
             continue
