@@ -118,7 +118,7 @@ def _against_champion(settings: RegistryConfig, version: str, comparison: Compar
         )
     failures = _failures(settings, comparison)
     numbers = _numbers(settings, comparison)
-    against = f"champion version {version}: {_stated(comparison)}"
+    against = f"champion version {version}: {_stated(settings, comparison)}"
     if failures:
         return Verdict("refused", f"against {against}; {'; '.join(failures)}", numbers)
     return Verdict("promoted", f"better than {against}{_excused(settings, comparison)}", numbers)
@@ -129,7 +129,7 @@ def _first(settings: RegistryConfig, comparison: Comparison | None) -> Verdict:
         return Verdict("promoted", "the first version, and there is no multi-task adapter to compare it with")
     failures = _failures(settings, comparison)
     numbers = _numbers(settings, comparison)
-    against = f"the multi-task adapter: {_stated(comparison)}"
+    against = f"the multi-task adapter: {_stated(settings, comparison)}"
     if not failures:
         return Verdict("promoted", f"the first version, better than {against}{_excused(settings, comparison)}", numbers)
     if not _failures(settings, comparison, must_be_better=False):
@@ -201,9 +201,11 @@ def _numbers(settings: RegistryConfig, comparison: Comparison) -> dict[str, Any]
     }
 
 
-def _stated(comparison: Comparison) -> str:
+def _stated(settings: RegistryConfig, comparison: Comparison) -> str:
     low, high = _points(comparison["low"]), _points(comparison["high"])
-    return f"{comparison['difference'] * 100:+.2f} points on {len(comparison['by_dataset'])} datasets [{low}, {high}]"
+    luck = "by rows and seeds" if settings.seed_noise else "by rows alone: registry.seed_noise is 0"
+    many = f"{len(comparison['by_dataset'])} datasets"
+    return f"{comparison['difference'] * 100:+.2f} points on {many} [{low}, {high}, {luck}]"
 
 
 def _points(share: float) -> str:

@@ -25,8 +25,8 @@ def comparison(difference=0.01, low=-0.004, by_dataset=(0.03, -0.01), baseline="
 def test_better_within_margin_and_floors_is_promoted():
     verdict = decide(SETTINGS, champion_version="3", champion=comparison(), multitask=None)
     assert verdict.decision == "promoted"
-    expected = "better than champion version 3: +1.00 points on 2 datasets [-0.40 points, 2.00 points]"
-    assert verdict.reason == expected
+    interval = "-0.40 points, 2.00 points, by rows alone: registry.seed_noise is 0"
+    assert verdict.reason == f"better than champion version 3: +1.00 points on 2 datasets [{interval}]"
     assert verdict.numbers["margin"] == 0.005 and verdict.numbers["by_dataset"]["d1"]["difference"] == -0.01
 
 
@@ -120,6 +120,7 @@ def test_the_interval_holds_the_noise_between_seeds():
     noisy = SETTINGS.model_copy(update={"seed_noise": 0.004})
     verdict = decide(noisy, champion_version="3", champion=comparison(), multitask=None)
     assert verdict.decision == "refused" and "the lower end is not above the margin" in verdict.reason
+    assert ", by rows and seeds]" in verdict.reason
     # 1.96 standard deviations of the difference of two seeds, in quadrature with the 0.014 and 0.010 of the rows
     assert verdict.numbers["low"] == pytest.approx(0.01 - (0.014**2 + 2 * (1.96 * 0.004) ** 2) ** 0.5)
     assert verdict.numbers["high"] == pytest.approx(0.01 + (0.010**2 + 2 * (1.96 * 0.004) ** 2) ** 0.5)
