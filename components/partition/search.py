@@ -5,14 +5,17 @@ all its candidate groups in one batch and then applies every improving change th
 number of groups m the changes are moves of one dataset and, when no move helps, swaps of two; across m, a dataset is
 split off or two groups are merged, and the outcome improved in turn. Deterministic: ties go to the change listed first.
 
+The searches for all m run side by side, and their sweeps are scored in the same batch: solving a few groups takes
+nearly as long as solving many.
+
 The optimum is local. What speaks for it is the start (the SDP's rounding for each m) and the exchange between
 neighbouring m; on small problems the tests compare it with the exact optimum. Scoring a group is a solve, so there is a
-budget of groups, shared out evenly over the m (what one leaves, the next may use): 60 datasets need about 8,000 groups,
-150 about 40,000. When it is spent, the search ends with what it has and says so.
+budget of groups, which all m share: 60 datasets need about 8,000 groups, 150 about 40,000. When it is spent, the search
+ends with what it has and says so.
 """
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,6 +23,9 @@ from components.partition.groups import Group, Groups, canonical
 
 Cost = Callable[[Sequence[Group]], np.ndarray]
 """Costs float [K] of K groups."""
+
+Asking = Generator[list[Group], np.ndarray, Groups]
+"""A search that asks for the costs of groups, is sent them, and ends with a partition."""
 
 BUDGET = 20_000
 _WORTH_IT = 1e-10  # smaller gains are rounding errors and could cycle
@@ -70,48 +76,60 @@ class _Move(NamedTuple):
 def search(solve: Cost, starts: dict[int, Groups], *, budget: int = BUDGET) -> Found:
     """The best partition found for each m in ``starts``, beginning at ``starts[m]`` (m groups each).
 
-    The budget is looked at between sweeps, so that it can be overrun by one.
+    The budget is looked at between sweeps, so that it can be overrun by one of each m.
     """
     cost = Memo(solve)
-    best = {
-        m: local_search(cost, starts[m], budget=budget * number // len(starts))
-        for number, m in enumerate(sorted(starts), start=1)
-    }
-    steps = [(m, m + 1) for m in sorted(best) if m + 1 in best]
-    steps += [(b, a) for a, b in reversed(steps)]
+    numbers = sorted(starts)
+    best = dict(zip(numbers, together(cost, [improved(cost, starts[m], budget) for m in numbers]), strict=True))
+    steps = [(m, other) for m in numbers for other in (m + 1, m - 1) if other in best]
     asked: set[tuple[Groups, int]] = set()
-    changed = True
-    while changed and cost.solved < budget:
-        changed = False
-        for source, target in steps:
-            if (best[source], target) in asked or cost.solved >= budget:
-                continue
-            asked.add((best[source], target))
-            found = local_search(cost, neighbour(cost, best[source], target), budget=budget)
-            if total(cost, found) < total(cost, best[target]) - _WORTH_IT:
-                best[target] = found
-                changed = True
+    while cost.solved < budget:
+        new = [(best[source], target) for source, target in steps if (best[source], target) not in asked]
+        if not new:
+            break
+        asked.update(new)
+        found = together(cost, [_onward(cost, groups, target, budget) for groups, target in new])
+        for (_, m), groups in zip(new, found, strict=True):
+            if total(cost, groups) < total(cost, best[m]) - _WORTH_IT:
+                best[m] = groups
     return Found(best, cost.solved, complete=cost.solved < budget)
 
 
-def local_search(cost: Memo, groups: Groups, *, budget: int = BUDGET) -> Groups:
+def together(cost: Memo, searches: Sequence[Asking]) -> list[Groups]:
+    """Run searches side by side: what all of them ask for in a turn is solved in one batch. Their results."""
+    ended: dict[int, Groups] = {}
+    answers: dict[int, Any] = dict.fromkeys(range(len(searches)))
+    while answers:
+        asked: dict[int, list[Group]] = {}
+        for k, answer in answers.items():
+            try:
+                asked[k] = searches[k].send(answer)
+            except StopIteration as end:
+                ended[k] = end.value
+        costs = cost([group for groups in asked.values() for group in groups])
+        ends = np.cumsum([len(groups) for groups in asked.values()])
+        answers = dict(zip(asked, np.split(costs, ends[:-1]), strict=True)) if asked else {}
+    return [ended[k] for k in range(len(searches))]
+
+
+def improved(cost: Memo, groups: Groups, budget: int = BUDGET) -> Asking:
     """Improve ``groups`` by moves and swaps until none helps or ``budget`` is spent; the number of groups stays."""
     while cost.solved < budget:
         moves = _moves(groups)
         changes = [_move(groups, move) for move in moves]
-        gains = _gains(cost, groups, changes)
+        gains = yield from _gains(groups, changes)
         keeps_m = [len(change.new) == 2 for change in changes]
         better = _improving(gains[keeps_m], [change for change, keeps in zip(changes, keeps_m, strict=True) if keeps])
         if not better:
             swaps = _swaps(groups, moves, gains)
-            better = _improving(_gains(cost, groups, swaps), swaps)
+            better = _improving((yield from _gains(groups, swaps)), swaps)
         if not better:
             break
         groups = _apply(groups, better)
     return groups
 
 
-def neighbour(cost: Memo, groups: Groups, m: int) -> Groups:
+def neighbour(groups: Groups, m: int) -> Asking:
     """The cheapest partition one merge (``m`` = groups - 1) or one split-off dataset (``m`` = groups + 1) away."""
     if m < len(groups):
         pairs = [(a, b) for b in range(len(groups)) for a in range(b)]
@@ -120,12 +138,19 @@ def neighbour(cost: Memo, groups: Groups, m: int) -> Groups:
         changes = [
             Change((g,), ((i,), _without(group, i))) for g, group in enumerate(groups) if len(group) > 1 for i in group
         ]
-    return _apply(groups, [changes[int(np.argmax(_gains(cost, groups, changes)))]])
+    gains = yield from _gains(groups, changes)
+    return _apply(groups, [changes[int(np.argmax(gains))]])
 
 
 def total(cost: Memo, groups: Groups) -> float:
     """What the partition costs."""
     return float(cost(groups).sum())
+
+
+def _onward(cost: Memo, groups: Groups, m: int, budget: int) -> Asking:
+    """From a partition to its cheapest neighbour of ``m`` groups, and on from there."""
+    start = yield from neighbour(groups, m)
+    return (yield from improved(cost, start, budget))
 
 
 def _moves(groups: Groups) -> list[_Move]:
@@ -162,10 +187,10 @@ def _swaps(groups: Groups, moves: list[_Move], gains: np.ndarray) -> list[Change
     ]
 
 
-def _gains(cost: Memo, groups: Groups, changes: Sequence[Change]) -> np.ndarray:
+def _gains(groups: Groups, changes: Sequence[Change]) -> Generator[list[Group], np.ndarray, np.ndarray]:
     """How much each change saves, float64 [len(changes)]: one batch."""
-    now = cost(groups)
-    new = cost([group for change in changes for group in change.new])
+    costs = yield [*groups, *(group for change in changes for group in change.new)]
+    now, new = np.split(costs, [len(groups)])
     ends = np.cumsum([len(change.new) for change in changes], dtype=int)
     sums = np.concatenate([[0.0], np.cumsum(new)])
     after = sums[ends] - sums[ends - [len(change.new) for change in changes]] if changes else np.zeros(0)

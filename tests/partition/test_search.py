@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from components.partition.exact import best_partitions
 from components.partition.groups import Group, Groups, canonical, from_labels
-from components.partition.search import Cost, Memo, local_search, neighbour, search, total
+from components.partition.search import Cost, Memo, improved, neighbour, search, together, total
 
 
 def pairwise(n: int, m: int, seed: int, *, noise: float = 0.3, wobble: float = 0.02) -> tuple[Cost, np.ndarray]:
@@ -52,7 +52,7 @@ def test_search_finds_planted_blocks_from_random_starts() -> None:
 def test_local_search_ends_where_no_move_and_no_swap_helps() -> None:
     cost, _ = pairwise(7, 3, seed=3, noise=1.0)
     memo = Memo(cost)
-    groups = local_search(memo, random_start(7, 3, seed=0))
+    groups = together(memo, [improved(memo, random_start(7, 3, seed=0))])[0]
     labels = {i: g for g, group in enumerate(groups) for i in group}
     for i in range(7):
         for j in range(7):
@@ -67,16 +67,26 @@ def test_swaps_help_where_moves_do_not() -> None:
         pairs = {(0, 1): 0.0, (2, 3): 0.0}
         return np.array([pairs.get(group, 1.0 if len(group) == 2 else 9.0) for group in groups])
 
-    assert local_search(Memo(cost), ((0, 2), (1, 3))) == ((0, 1), (2, 3))
+    memo = Memo(cost)
+    assert together(memo, [improved(memo, ((0, 2), (1, 3)))]) == [((0, 1), (2, 3))]
 
 
 def test_neighbours_are_the_cheapest_merge_and_the_cheapest_split() -> None:
     memo = Memo(pairwise(6, 2, seed=0)[0])
     groups = ((0, 3), (1, 4), (2, 5))
     merges = [canonical([groups[a] + groups[b], groups[3 - a - b]]) for a, b in ((0, 1), (0, 2), (1, 2))]
-    assert neighbour(memo, groups, 2) == min(merges, key=lambda g: total(memo, g))
+    merged, split = together(memo, [neighbour(groups, 2), neighbour(groups, 4)])
+    assert merged == min(merges, key=lambda g: total(memo, g))
     splits = [canonical([*(set(group) - {i} for group in groups), {i}]) for i in range(6)]
-    assert neighbour(memo, groups, 4) == min(splits, key=lambda g: total(memo, g))
+    assert split == min(splits, key=lambda g: total(memo, g))
+
+
+def test_searches_side_by_side_find_what_each_finds_alone() -> None:
+    memo = Memo(pairwise(12, 3, seed=1, noise=1.0)[0])
+    starts = [random_start(12, m, seed=m) for m in range(1, 6)]
+    alone = [together(memo, [improved(memo, start)])[0] for start in starts]
+    assert together(memo, [improved(memo, start) for start in starts]) == alone
+    assert together(memo, []) == []
 
 
 def test_every_group_is_scored_once_and_in_batches() -> None:
@@ -91,7 +101,7 @@ def test_every_group_is_scored_once_and_in_batches() -> None:
 
     found = search(counting, {m: random_start(12, m, seed=0) for m in range(1, 6)})
     assert len(set(seen)) == len(seen) == found.scored
-    assert len(batches) < len(seen) / 5
+    assert len(batches) < len(seen) / 20
 
 
 def test_a_spent_budget_ends_the_search_and_is_reported() -> None:
