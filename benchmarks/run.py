@@ -23,6 +23,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from pipelines.local import WAITING
+
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.json"
 FOLDERS = ("engine", "serving")
@@ -43,7 +45,7 @@ def main(
     """Run all benchmarks, or some; exit code 1 where a target is missed or a module fails."""
     console = Console()
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(threads)}
-    environment["OMP_WAIT_POLICY"] = "passive"  # as the pipeline's own steps: no core is spent on waiting
+    environment |= WAITING
     environment |= {"LORALOOM_BENCH_DATA": data, "LORALOOM_BENCH_MODEL": model}
     about = {
         "versions": {name: version(name) for name in LIBRARIES},

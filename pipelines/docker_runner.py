@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 LABEL = "loraloom.root"  # on every container: the root folder of its run
 SQLITE = "sqlite:///"
-PASSED = ("AWS_", "MLFLOW_", "OMP_", "MKL_")  # how variables begin that steps may see
+PASSED = ("AWS_", "MLFLOW_", "OMP_", "GOMP_", "MKL_")  # how variables begin that steps may see
 PASSED_TOO = (
     *("HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE", events.VARIABLE),
     *("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"),

@@ -37,6 +37,9 @@ TASKS_AT_ONCE = 2  # kfp's local runner never runs more
 GPUS = Path("/proc/driver/nvidia/gpus")  # a look that does not import torch
 SECONDS_TO_STOP = 10.0
 AT_WORK = "at-work"  # holds the name of the run under way
+# Threads that spin while they wait take the cores from the other step. But a moment of it, some microseconds, bridges
+# small operations in a row: without, two threads solve for small groups four times slower than one.
+WAITING = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "10000"}
 
 
 def default_root(config: RunConfig) -> Path:
@@ -207,7 +210,7 @@ def _environment(events_file: Path) -> dict[str, str]:
     return {
         "OMP_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,
-        "OMP_WAIT_POLICY": "passive",  # threads that spin while they wait take the cores from the other step
+        **({} if "OMP_WAIT_POLICY" in os.environ else WAITING),
         "LORALOOM_PARALLELISM": str(at_once),
         **os.environ,
         events.VARIABLE: str(events_file),
