@@ -100,6 +100,10 @@ def test_recipes_are_read_and_told() -> None:
     assert recipe == Recipe(0.5, 2, 1e-3, 3)
     assert recipe.told() == "0.5 + 2 epochs, rate 0.001, 3 groups"
     assert recipe.raw() == "multi-task, raw start, 3 epochs, rate 0.001"
+    wide = Recipe.parse("1:3:0.001:auto:16")
+    assert wide == Recipe(1, 3, 1e-3, "auto", 16) and wide.lora == {"rank": 16, "alpha": 32}
+    assert wide.own() == "1 + 3 epochs, rate 0.001, rank 16, auto groups: own"
+    assert wide.raw() == "multi-task, raw start, 4 epochs, rate 0.001, rank 16"
     assert len({Recipe.parse(text).told() for text in RECIPES}) == len(RECIPES)
 
 

@@ -46,13 +46,10 @@ def controls() -> dict[str, Any]:
     return {**ABOUT, "seeds": 2, "groups": [["sst2"], ["wic"]], "methods": rows}
 
 
-PLAN = {
-    "name": "plan, 50 subsets, FLOPs",
-    "value": 10,
-    "baseline": 2000,
-    "ratio": 200,
-    "note": "16 datasets; warm 5e12",
-}
+PLAN = [
+    {"name": f"{name}, 50 subsets, FLOPs", "value": value, "baseline": 2000, "ratio": 2000 / value, "note": note}
+    for name, value, note in (("estimating", 8, "16 datasets; warm 5e12"), ("plan", 10, "16 datasets; warm 5e12"))
+]
 
 
 def write(tmp_path: Path, **tables: Any) -> str:
@@ -63,7 +60,7 @@ def write(tmp_path: Path, **tables: Any) -> str:
     (tmp_path / "results").mkdir()
     for name, found in tables.items():
         (tmp_path / "results" / f"{name}.json").write_text(json.dumps(found))
-    (tmp_path / "engine.json").write_text(json.dumps({"rows": {"plan_cost": [PLAN]}}))
+    (tmp_path / "engine.json").write_text(json.dumps({"rows": {"plan_cost": PLAN}}))
     page.write(tmp_path / "results", tmp_path / "engine.json", tmp_path)
     return "".join(path.read_text() for path in docs)
 
@@ -131,9 +128,11 @@ def test_boosting_tells_what_was_kept(tmp_path: Path) -> None:
     one = {"before": {"train error": 0.1, "test loss": 0.5}, "groups": [{"kept": True}, {"kept": False}]}
     quantities = ("train error", "test error", "test loss")
     mean = {f"{how}: {what}": APART for how in ("always", "where kept") for what in quantities}
-    text = write(tmp_path, boosting={**ABOUT, "seeds": [one, one], "mean": mean})
-    assert "2 seeds, 2 of 4 boosters kept" in text
+    by_method = {"linear": {**ABOUT, "seeds": [one, one], "mean": mean}, "trained": {**ABOUT, "seeds": [one]}}
+    text = write(tmp_path, boosting=by_method)
+    assert "linear: 2 seeds, 2 of 4 boosters kept.\ntrained: 1 seeds, 1 of 2 boosters kept." in text
     assert "| +12.3 % training error, +1.23 ± 0.40 points of test error | off |" in text
+    assert "boosting's first step, trained" not in text  # a single seed has no noise to compare with
     assert "| test loss | 0.5000 | +0.0123 ± 0.0040 | +0.0123 ± 0.0040 |" in text
 
 

@@ -75,7 +75,7 @@ def study(
 
 
 @app.command()
-def controls(context: typer.Context, seeds: Seeds = SEEDS) -> None:
+def controls(context: typer.Context, seeds: Seeds = 6) -> None:
     """The ensemble against its controls, at stated FLOPs."""
     from benchmarks.truth.controls import controls
 
@@ -85,7 +85,7 @@ def controls(context: typer.Context, seeds: Seeds = SEEDS) -> None:
 @app.command()
 def recipes(
     context: typer.Context,
-    of: Annotated[list[str] | None, typer.Option(help="warm start's epochs:groups' epochs:rate:groups")] = None,
+    of: Annotated[list[str] | None, typer.Option(help="warm start's epochs:groups' epochs:rate:groups[:rank]")] = None,
     seeds: Seeds = 3,
 ) -> None:
     """How to divide the epochs between warm start and groups, and whether theta* answers too."""

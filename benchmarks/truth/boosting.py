@@ -1,4 +1,4 @@
-"""Boosting's first step: errors and losses of the chosen groups before and after it, on training and test rows.
+"""Boosting's first step, made of gradients or trained: errors and losses of the chosen groups before and after it.
 
 The step is measured whether or not the product would keep it, and as the product does (kept where the validation loss
 falls by more than its standard error).
@@ -23,11 +23,18 @@ from components.tables import Logits, row_losses
 from components.validation.partitions import difference
 
 SPLITS = ("train", "validation", "test")
+METHODS = ("linear", "trained")
 
 
 def boosting(to: Setting, seeds: int) -> None:
-    """Boost every chosen group once, for every seed of the groups' adapters, and keep the table."""
-    started, config = time.monotonic(), to.config(boosting={"steps": 1})
+    """Boost every chosen group once by either method, for every seed of the groups' adapters, and keep the table."""
+    for method in METHODS:
+        note(method)
+        _by(to, method, seeds)
+
+
+def _by(to: Setting, method: str, seeds: int) -> None:
+    started, config = time.monotonic(), to.config(boosting={"steps": 1, "method": method})
     summary, _ = run_until(config, to.root, "partition")
     members, found = Members.of(config, to.root, summary), list[dict[str, Any]]()
     for seed in range(seeds):
@@ -35,7 +42,7 @@ def boosting(to: Setting, seeds: int) -> None:
         found.append({"groups": groups, **mean(groups)})
         note(f"seed {seed}: {found[-1]['change']}")
         about = setting.about(config, summary, time.monotonic() - started)
-        to.keep("boosting", {**about, "seeds": found, **over_seeds([one["change"] for one in found])})
+        to.add("boosting", method, {**about, "seeds": found, **over_seeds([one["change"] for one in found])})
 
 
 def over_seeds(changes: list[dict[str, Any]]) -> dict[str, Any]:
@@ -55,7 +62,8 @@ def _boosted(members: Members, names: list[str], seed: int) -> dict[str, Any]:
     """One group: errors and losses by split and dataset before and after its first booster, and whether it is kept."""
     step, adapter = members.step, members.trained(names, seed)
     group = _group(members, adapter, names)
-    inputs = {"adapter": adapter.digest, "features": {name: members.features[name].digest for name in names}}
+    features = {name: members.features[name].digest for name in names}
+    inputs = {"adapter": adapter.digest, "features": features, "method": step.config.boosting.method}
 
     def write(folder: Any) -> dict[str, Any]:
         job = f"truth-{digest_of(inputs)[:24]}"

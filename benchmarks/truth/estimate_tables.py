@@ -103,7 +103,7 @@ def second_model(found: Found) -> str:
     return study(found, f"The same on a GPT-2 with {found['pretraining_steps']} steps of pretraining")
 
 
-def ablations(found: Found, title: str = "What each choice does to the estimates") -> str:
+def ablations(found: Found) -> str:
     """What each choice does to the estimates."""
     rows = []
     for name, one in found.items():
@@ -117,7 +117,7 @@ def ablations(found: Found, title: str = "What each choice does to the estimates
     about = next(iter(found.values()))
     return "\n".join(
         [
-            f"## {title}",
+            "## What each choice does to the estimates",
             "",
             setting(about),
             f"{about['counts']['random']} random subsets, {about['seeds']} fine-tunes each.",
@@ -127,11 +127,6 @@ def ablations(found: Found, title: str = "What each choice does to the estimates
             *grid(head, rows),
         ]
     )
-
-
-def ablations_in_one_part(found: Found) -> str:
-    """The same from before estimates became means over parts."""
-    return ablations(found, "The same with 800 numbers solved for at once")
 
 
 def affinities(found: Found) -> str:

@@ -6,7 +6,7 @@ from benchmarks.truth.markdown import Found, grid, interval, mean, percent
 from benchmarks.truth.names import BASELINES, ENSEMBLE, FROM_START, GROUPS
 from components.validation.verdict import ONE_FIFTH_PERCENT
 
-SUBSETS = "plan, 50 subsets, FLOPs"
+ESTIMATING, PLAN = "estimating, 50 subsets, FLOPs", "plan, 50 subsets, FLOPs"
 TRAININGS = 50 * 0.3  # of one multi-task adapter: what fine-tuning those subsets costs
 
 
@@ -55,19 +55,19 @@ def _agreement(found: Found, model: str) -> list[list[str]]:
 
 
 def _cost(found: Found, engine: Found) -> list[list[str]]:
-    plan, own = _plan(engine), found["cost"]
+    estimating, plan, own = _counted(engine, ESTIMATING), _counted(engine, PLAN), found["cost"]
     told = (
-        f"{plan['ratio']:.0f} x, counted for the plan ({plan['note'].split(';')[0]}); here, at "
-        f"{found['rows']['train']} rows a dataset, {own['ratio_published']:.0f} x, at all {own['subsets']} subsets "
-        f"{own['ratio_own']:.0f} x"
+        f"{estimating['ratio']:.0f} x ({estimating['note'].split(';')[0]}), {plan['ratio']:.0f} x with the search for "
+        f"a partition; here, at {found['rows']['train']} rows a dataset, {own['ratio_published']:.0f} x, at all "
+        f"{own['subsets']} subsets {own['ratio_own']:.0f} x"
     )
     claim = "fine-tuning 50 subsets of 0.3 n against estimating, FLOPs"
-    return [[claim, "105 x", "> 105 x", told, _met(plan["ratio"] > 105)]]
+    return [[claim, "105 x", "> 105 x", told, _met(estimating["ratio"] > 105)]]
 
 
-def _plan(engine: Found) -> dict[str, Any]:
-    """What the plan costs against fine-tuning 50 subsets, on all datasets whole."""
-    return next(row for row in engine["rows"]["plan_cost"] if row["name"] == SUBSETS)
+def _counted(engine: Found, name: str) -> dict[str, Any]:
+    """What one part of the plan costs against fine-tuning 50 subsets, on all datasets whole."""
+    return next(row for row in engine["rows"]["plan_cost"] if row["name"] == name)
 
 
 def _controls(found: Found, engine: Found) -> list[list[str]]:
@@ -82,7 +82,7 @@ def _controls(found: Found, engine: Found) -> list[list[str]]:
     if not rows:
         return []
     extra, alone = ours["relative_flops"] - 1, found["methods"][GROUPS]["relative_flops"] - 1
-    plan = _plan(engine)
+    plan = _counted(engine, PLAN)
     told = (
         f"{100 * extra:+.0f} % at {found['rows']['train']} rows a dataset, {100 * alone:+.0f} % without the multi-task "
         f"member; warm start, look-ahead, extraction, solver and search alone "
@@ -92,17 +92,20 @@ def _controls(found: Found, engine: Found) -> list[list[str]]:
 
 
 def _boosting(found: Found) -> list[list[str]]:
-    if "mean" not in found:  # of a single seed
-        return []
-    train, test = (found["mean"][f"always: {split} error"] for split in ("train", "test"))
-    before = mean([one["before"]["train error"] for one in found["seeds"]])
-    told = (
-        f"{100 * train['value'] / before:+.1f} % training error, {100 * test['value']:+.2f} ± "
-        f"{100 * test['noise']:.2f} points of test error"
-    )
-    goal = "better on test, or off by default"
-    helps = test["value"] + test["noise"] < 0
-    return [["boosting's first step", "-18 % training error, +0.4 % test", goal, told, "yes" if helps else "off"]]
+    rows = []
+    for method, one in found.items():
+        if "mean" not in one:  # of a single seed
+            continue
+        train, test = (one["mean"][f"always: {split} error"] for split in ("train", "test"))
+        before = mean([seed["before"]["train error"] for seed in one["seeds"]])
+        told = (
+            f"{100 * train['value'] / before:+.1f} % training error, {100 * test['value']:+.2f} ± "
+            f"{100 * test['noise']:.2f} points of test error"
+        )
+        claim, goal = f"boosting's first step, {method}", "better on test, or off by default"
+        met = "yes" if test["value"] + test["noise"] < 0 else "off"
+        rows.append([claim, "-18 % training error, +0.4 % test", goal, told, met])
+    return rows
 
 
 def _met(holds: bool) -> str:

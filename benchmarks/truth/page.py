@@ -10,7 +10,6 @@ from pathlib import Path
 from benchmarks.marked import replace
 from benchmarks.truth.estimate_tables import (
     ablations,
-    ablations_in_one_part,
     affinities,
     calibration,
     second_model,
@@ -90,7 +89,7 @@ def recipes(found: Found) -> str:
         "Epochs of the warm start + of the groups; FLOPs by those of one multi-task\n"
         "adapter from the raw initialisation, warm start, look-ahead and extraction counted."
     )
-    return _of_methods("Which recipe", found, next(iter(found["recipes"].values())), note, (found["against"],))
+    return _of_methods("Which recipe", found, next(iter(found["recipes"].values())), note, found["against"])
 
 
 def beginnings(found: Found) -> str:
@@ -138,24 +137,25 @@ def methods(rows: Found, against: Sequence[str]) -> list[str]:
 
 
 def boosting(found: Found) -> str:
-    """The first booster's changes."""
-    head, rows = ["what", "before", "change", "change where kept"], []
-    before = {key: mean([one["before"][key] for one in found["seeds"]]) for key in found["seeds"][0]["before"]}
-    for key, value in before.items():
-        apart = [found["mean"][f"{how}: {key}"] for how in ("always", "where kept")]
-        rows.append([key, f"{value:.4f}", *(f"{one['value']:+.4f} ± {one['noise']:.4f}" for one in apart)])
-    kept = [group["kept"] for one in found["seeds"] for group in one["groups"]]
-    return "\n".join(
-        [
-            "## Boosting's first step",
-            "",
-            setting(found),
-            f"{len(found['seeds'])} seeds, {sum(kept)} of {len(kept)} boosters kept; mean over datasets, half width of",
-            "the 95 % interval over seeds. Error: share of wrong answers; loss in nats.",
-            "",
-            *grid(head, rows),
-        ]
-    )
+    """The first booster's changes, by method."""
+    lines = ["## Boosting's first step", "", setting(next(iter(found.values())))]
+    head, rows = ["what", "before"], dict[str, list[str]]()
+    for method, one in found.items():
+        kept = [group["kept"] for seed in one["seeds"] for group in seed["groups"]]
+        lines.append(f"{method}: {len(one['seeds'])} seeds, {sum(kept)} of {len(kept)} boosters kept.")
+        if "mean" not in one:  # of a single seed
+            continue
+        head += [f"{method}: change", "where kept"]
+        for key in one["seeds"][0]["before"]:
+            row = rows.setdefault(key, [key, f"{mean([seed['before'][key] for seed in one['seeds']]):.4f}"])
+            apart = [one["mean"][f"{how}: {key}"] for how in ("always", "where kept")]
+            row += [f"{change['value']:+.4f} ± {change['noise']:.4f}" for change in apart]
+    lines += [
+        "Mean over datasets, half width of the 95 % interval over seeds. Error: share of wrong answers; loss in",
+        "nats. linear: a step along gradients; trained: one epoch with what the group adds already as offset.",
+        "",
+    ]
+    return "\n".join([*lines, *grid(head, list(rows.values()))])
 
 
 def sources(found: Found) -> str:
@@ -187,13 +187,12 @@ SECTIONS: dict[str, Callable[[Found], str]] = {
     "sources": sources,
     "second_model": second_model,
     "ablations": ablations,
-    "ablations_in_one_part": ablations_in_one_part,
     "affinities": affinities,
     "calibration": calibration,
 }
 
 # What they say is why the defaults are as they are.
-CHOICES = ("recipes", "beginnings", "boosting", "ablations", "ablations_in_one_part", "affinities", "calibration")
+CHOICES = ("recipes", "beginnings", "boosting", "ablations", "affinities", "calibration")
 PAGES = {"truth.md": [name for name in SECTIONS if name not in CHOICES], "results.md": CHOICES}
 
 if __name__ == "__main__":

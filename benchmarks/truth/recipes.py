@@ -1,8 +1,8 @@
-"""Which recipe wins per FLOP: how the epochs are divided between warm start and groups, and at which rate.
+"""Which recipe wins per FLOP: how the epochs are divided between warm start and groups, at which rate and rank.
 
-Beside each recipe stands one multi-task adapter from the raw initialisation with as many epochs and the same rate. The
-first recipe's is the one that all methods are compared with. Adapters answer alone: what mixing them gains is the
-controls' question.
+Beside each recipe stands one multi-task adapter from the raw initialisation of as many epochs, rate and rank alike. The
+first recipe's, and that recipe's groups, are what all methods are compared with. The look-ahead is the common options'
+for all. Adapters answer alone: what mixing them gains is the controls' question.
 """
 
 import math
@@ -17,24 +17,39 @@ from benchmarks.truth.methods import Method, Parts, Results, add, table
 from benchmarks.truth.setting import Setting
 from benchmarks.truth.steps import run_until
 
-# warm start's epochs : groups' epochs : learning rate : groups
-RECIPES = ("2:2:0.001:auto", "1:3:0.002:auto", "2:2:0.002:auto")
+RANK = 8
+# warm start's epochs : groups' epochs : learning rate : groups : rank, if another
+RECIPES = (
+    "2:2:0.001:auto",
+    "0:4:0.001:auto",
+    "1:3:0.0005:auto",
+    "1:3:0.002:auto",
+    "2:2:0.002:auto",
+    "1:3:0.001:auto:4",
+    "1:3:0.001:auto:16",
+)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Epochs of the warm start and at most of a group, learning rate of the groups, and how many of them."""
+    """Epochs of the warm start and at most of a group, the groups' learning rate and number, and LoRA's rank."""
 
     warm_start: float
     epochs: int
     learning_rate: float
     groups: int | str = "auto"
+    rank: int = RANK
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """From ``warm start's epochs:groups' epochs:learning rate:groups``."""
-        warm, epochs, rate, groups = text.split(":")
-        return cls(float(warm), int(epochs), float(rate), groups if groups == "auto" else int(groups))
+        """From ``warm start's epochs:groups' epochs:learning rate:groups``, and ``:rank``."""
+        warm, epochs, rate, groups, *rank = text.split(":")
+        return cls(float(warm), int(epochs), float(rate), groups if groups == "auto" else int(groups), *map(int, rank))
+
+    @property
+    def lora(self) -> dict[str, int]:
+        """The config's section: alpha grows with the rank, so that an update is scaled alike."""
+        return {"rank": self.rank, "alpha": 2 * self.rank}
 
     def total(self) -> int:
         """Epochs of both, in whole ones."""
@@ -42,24 +57,34 @@ class Recipe:
 
     def raw(self) -> str:
         """What the table calls one multi-task adapter of as many epochs."""
-        return f"multi-task, raw start, {self.total()} epochs, rate {self.learning_rate:g}"
+        return f"multi-task, raw start, {self.total()} epochs, {self._how()}"
 
     def told(self) -> str:
         """As the table says it."""
-        return f"{self.warm_start:g} + {self.epochs} epochs, rate {self.learning_rate:g}, {self.groups} groups"
+        return f"{self.warm_start:g} + {self.epochs} epochs, {self._how()}, {self.groups} groups"
+
+    def own(self) -> str:
+        """What the table calls its groups' adapters."""
+        return f"{self.told()}: own"
+
+    def _how(self) -> str:
+        return f"rate {self.learning_rate:g}" + (f", rank {self.rank}" if self.rank != RANK else "")
 
 
 def recipes(to: Setting, of: list[Recipe], seeds: int) -> None:
     """Run the common options' own recipe, then ``of``, and keep the table as far as it has come."""
     results: Results = {}
     about: dict[str, Any] = {}
-    for recipe in (Recipe(to.warm_start, to.epochs, to.learning_rate), *of):
+    default = Recipe(to.warm_start, to.epochs, to.learning_rate)
+    against = (default.raw(), default.own())
+    for recipe in (default, *of):
         like = replace(to, warm_start=recipe.warm_start, epochs=recipe.epochs, learning_rate=recipe.learning_rate)
-        config = like.config(partition={"groups": recipe.groups})
+        ahead = {"lookahead": to.warm_start}
+        config = like.config(partition={"groups": recipe.groups}, warm_start=ahead, lora=recipe.lora)
         started = time.monotonic()
         summary, _ = run_until(config, to.root, "partition")
         members = Members.of(config, to.root, summary)
-        alone = replace(like, epochs=recipe.total()).config()
+        alone = replace(like, epochs=recipe.total()).config(lora=recipe.lora)
         compared = [] if recipe.raw() in about else [Members.of(alone, to.root, summary)]
         for seed in range(seeds):
             ways = [(one, raw(one, seed, recipe)) for one in compared]
@@ -69,8 +94,7 @@ def recipes(to: Setting, of: list[Recipe], seeds: int) -> None:
         told = setting.about(config, summary, time.monotonic() - started)
         about[recipe.told()] = {**told, "groups": summary["groups"]}
         about.setdefault(recipe.raw(), setting.about(alone, summary, told["wall_clock_seconds"]))
-        first = next(iter(results))
-        to.keep("recipes", {"recipes": about, "seeds": seeds, "against": first, **table(results, first)})
+        to.keep("recipes", {"recipes": about, "seeds": seeds, "against": against, **table(results, *against)})
 
 
 def raw(members: Members, seed: int, recipe: Recipe) -> Method:
@@ -80,9 +104,10 @@ def raw(members: Members, seed: int, recipe: Recipe) -> Method:
 
 
 def methods(members: Members, groups: list[list[str]], seed: int, recipe: Recipe) -> Iterator[Method]:
-    """The ways to answer that a recipe's adapters allow."""
+    """The ways to answer that a recipe's adapters allow; without a warm start theta* and multi-task are nothing new."""
     names, told = members.prepared.names, recipe.told()
-    yield Method(f"{told}: theta*", [(None, names)])
     chosen: Parts = [(members.trained(group, seed), group) for group in groups]
-    yield Method(f"{told}: own", chosen, features=True)
-    yield Method(f"{told}: multi-task", [(members.trained(names, seed), names)])
+    yield Method(recipe.own(), chosen, features=True)
+    if recipe.warm_start:
+        yield Method(f"{told}: theta*", [(None, names)])
+        yield Method(f"{told}: multi-task", [(members.trained(names, seed), names)])
