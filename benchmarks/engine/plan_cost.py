@@ -1,6 +1,6 @@
-"""What estimating (warm start, look-ahead, extraction, solver) and a whole plan (then the search for a partition) cost
-against fine-tuning the subsets.
+"""What estimating subsets costs, and a whole plan, against fine-tuning them.
 
+Estimating is warm start, look-ahead, extraction and solver; the plan is that and the search for a partition.
 FLOPs are those of the full sizes: 400 rows a dataset for warm start and look-ahead, as many as the pipeline takes for
 features, all training rows in fine-tuning; by the formula of ``components/flops.py`` from the rows' true lengths, and
 the solver's and the search's as counted while they ran. Model passes run on a share of the rows
