@@ -88,7 +88,7 @@ def recipes(
     of: Annotated[list[str] | None, typer.Option(help="warm start's epochs:groups' epochs:rate:groups[:rank]")] = None,
     seeds: Seeds = 3,
 ) -> None:
-    """How to divide the epochs between warm start and groups, and whether theta* answers too."""
+    """How to divide the epochs between warm start and groups, at which rate and rank."""
     from benchmarks.truth.recipes import RECIPES, Recipe, recipes
 
     recipes(context.obj, [Recipe.parse(text) for text in of or RECIPES], seeds)

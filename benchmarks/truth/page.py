@@ -8,13 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.marked import replace
-from benchmarks.truth.estimate_tables import (
-    ablations,
-    affinities,
-    calibration,
-    second_model,
-    study,
-)
+from benchmarks.truth.estimate_tables import ablations, affinities, calibration, second_model, study
 from benchmarks.truth.goals import goals
 from benchmarks.truth.markdown import Found, grid, mean, percent, setting, spread
 from benchmarks.truth.names import BASELINES, ENSEMBLE, FROM_POINT, FULL

@@ -17,7 +17,6 @@ from benchmarks.truth.methods import Method, Parts, Results, add, table
 from benchmarks.truth.setting import Setting
 from benchmarks.truth.steps import run_until
 
-RANK = 8
 # warm start's epochs : groups' epochs : learning rate : groups : rank, if another
 RECIPES = (
     "2:2:0.001:auto",
@@ -32,13 +31,16 @@ RECIPES = (
 
 @dataclass(frozen=True)
 class Recipe:
-    """Epochs of the warm start and at most of a group, the groups' learning rate and number, and LoRA's rank."""
+    """Epochs of the warm start and at most of a group, the groups' learning rate and number, and LoRA's rank.
+
+    Without a rank it is the common config's.
+    """
 
     warm_start: float
     epochs: int
     learning_rate: float
     groups: int | str = "auto"
-    rank: int = RANK
+    rank: int | None = None
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -48,8 +50,8 @@ class Recipe:
 
     @property
     def lora(self) -> dict[str, int]:
-        """The config's section: alpha grows with the rank, so that an update is scaled alike."""
-        return {"rank": self.rank, "alpha": 2 * self.rank}
+        """What changes in the config's section: alpha grows with the rank, so that an update is scaled alike."""
+        return {"rank": self.rank, "alpha": 2 * self.rank} if self.rank else {}
 
     def total(self) -> int:
         """Epochs of both, in whole ones."""
@@ -68,7 +70,7 @@ class Recipe:
         return f"{self.told()}: own"
 
     def _how(self) -> str:
-        return f"rate {self.learning_rate:g}" + (f", rank {self.rank}" if self.rank != RANK else "")
+        return f"rate {self.learning_rate:g}" + (f", rank {self.rank}" if self.rank else "")
 
 
 def recipes(to: Setting, of: list[Recipe], seeds: int) -> None:

@@ -99,17 +99,18 @@ def together(cost: Memo, searches: Sequence[Asking]) -> list[Groups]:
     """Run searches side by side: what all of them ask for in a turn is solved in one batch. Their results."""
     ended: dict[int, Groups] = {}
     answers: dict[int, Any] = dict.fromkeys(range(len(searches)))
-    while answers:
+    while True:
         asked: dict[int, list[Group]] = {}
         for k, answer in answers.items():
             try:
                 asked[k] = searches[k].send(answer)
             except StopIteration as end:
                 ended[k] = end.value
+        if not asked:
+            return [ended[k] for k in range(len(searches))]
         costs = cost([group for groups in asked.values() for group in groups])
         ends = np.cumsum([len(groups) for groups in asked.values()])
-        answers = dict(zip(asked, np.split(costs, ends[:-1]), strict=True)) if asked else {}
-    return [ended[k] for k in range(len(searches))]
+        answers = dict(zip(asked, np.split(costs, ends[:-1]), strict=True))
 
 
 def improved(cost: Memo, groups: Groups, budget: int = BUDGET) -> Asking:
