@@ -30,7 +30,7 @@ from components.git_sha import git_sha
 from components.inside import inside
 from components.object_store import LocalStore, ObjectStore
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 MANIFEST = "manifest.json"
 LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "numpy")
 

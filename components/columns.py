@@ -115,18 +115,27 @@ class Columns:
         self.lam[mask] = lam
         self.steepest[mask] = self.direction[mask] = -self.gradient[mask] / (self.blocks.curvature + lam[:, None])
 
-    def iterate(self) -> None:
-        """One conjugate-gradient iteration of every column (Polak-Ribiere+)."""
+    def iterate(self) -> int:
+        """One conjugate-gradient iteration of every column (Polak-Ribiere+).
+
+        Returns:
+            FLOPs of its matrix products.
+        """
         uphill = _dot(self.gradient, self.direction) >= 0
         self.direction[uphill] = self.steepest[uphill]
         previous, before = self.gradient, _dot(self.gradient, self.steepest)
-        self._step()
+        products = self._step()
         self.steepest = -self.gradient / (self.blocks.curvature + self.lam[:, None])
         beta = _dot(self.gradient - previous, self.steepest) / before.clamp(max=-_TINY)
         self.direction = beta.clamp(min=0)[:, None] * self.direction + self.steepest
+        return products * 2 * self.w.shape[1] * sum(odds.numel() for odds in self.odds)
 
-    def _step(self) -> None:
-        """Step along the direction. Odds are linear there: two products a dataset, a third after overshooting."""
+    def _step(self) -> int:
+        """Step along the direction. Odds are linear there: two products a dataset, a third after overshooting.
+
+        Returns:
+            Products a dataset.
+        """
         along = [self.direction[at] @ block.T for at, block in zip(self.held, self.blocks.features, strict=True)]
         before = _dot(self.gradient, self.direction)
         # softplus'' = slope * (1 - slope)
@@ -138,11 +147,13 @@ class Columns:
         start = self.w, self.odds
         self._move(*start, along, step)
         overshot = _dot(self.gradient, self.direction) > -OVERSHOOT * before
-        if overshot.any():
-            largest = torch.zeros_like(step)
-            for at, change in zip(self.held, along, strict=True):
-                largest[at] = torch.maximum(largest[at], change.abs().amax(1))
-            self._move(*start, along, torch.where(overshot, torch.log1p(largest * step) / largest, step))
+        if not overshot.any():
+            return 2
+        largest = torch.zeros_like(step)
+        for at, change in zip(self.held, along, strict=True):
+            largest[at] = torch.maximum(largest[at], change.abs().amax(1))
+        self._move(*start, along, torch.where(overshot, torch.log1p(largest * step) / largest, step))
+        return 3
 
     def _move(self, w: torch.Tensor, odds: list[torch.Tensor], along: list[torch.Tensor], step: torch.Tensor) -> None:
         """Be at ``w + step * direction``, where odds have changed by ``step * along``."""

@@ -96,12 +96,17 @@ class GroupEstimator:
         self._least = LEAST * np.average(mean_squared_norms(train, names), weights=train_rows)
         self._path, self._times = np.asarray(lambdas, np.float64), np.asarray(times, np.float64)
         self.halves = [halves_of(table.row, seed) for table in validation]
-        self._device = device
+        self._device, self._measuring = device, 0
         self._rows = np.maximum(train_rows, rows)
         self._offset = [torch.from_numpy(table.margin).to(device) for table in validation]
         self._shares = [_shares(half, device) for half in self.halves]
         columns = parts_of(train[0].features.shape[1], width)
         self._parts = [_Part(train, validation, part, names, device) for part in columns]
+
+    @property
+    def flops(self) -> int:
+        """FLOPs of all matrix products of features so far: solving, and measuring losses."""
+        return self._measuring + sum(part.solver.flops for part in self._parts)
 
     @property
     def parts(self) -> list[slice]:
@@ -181,6 +186,7 @@ class GroupEstimator:
 
     def _losses(self, part: "_Part", i: int, weights: torch.Tensor) -> torch.Tensor:
         """Validation loss of dataset i's rows, float64 [..., M_i], under ``weights`` [..., columns]."""
+        self._measuring += 2 * weights.numel() * len(part.features[i])
         margin = weights @ part.features[i].T + self._offset[i]
         return torch.logaddexp(torch.zeros((), device=margin.device), -margin).double()
 

@@ -89,6 +89,9 @@ class PathSolver:
         names: of the datasets, for error messages.
         device: where the arithmetic runs, as torch names it.
 
+    Attributes:
+        flops: of all matrix products of datasets' features so far.
+
     Raises:
         UserError: a dataset has no rows, numbers that are not finite, or only zero features.
     """
@@ -103,6 +106,7 @@ class PathSolver:
         features = [torch.from_numpy(block.features).to(device) / -self.scale for block in blocks]
         odds = [torch.from_numpy(-block.margin).to(device) for block in blocks]
         self._blocks, self._rotation = Blocks.rotated(features, odds)
+        self.flops = 4 * int(self.rows.sum()) * len(self._rotation) ** 2  # the Hessian, and the rotation
 
     def solve(
         self,
@@ -163,7 +167,7 @@ class PathSolver:
                 return result, norms, iterations.cpu().numpy()
             at = stage[columns.index]
             columns.set_lambda(done, path[at[done], columns.index[done]])
-            columns.iterate()
+            self.flops += columns.iterate()
             iterations[at, columns.index] += 1
 
     def _given_up(

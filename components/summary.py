@@ -150,9 +150,9 @@ def _cost(records: list[dict[str, Any]], facts: _Facts, made: Mapping[str, Any])
     """Seconds, memory and FLOPs by step, and what the ensemble costs over one multi-task adapter.
 
     A step's FLOPs are those that this run spent. ``ours`` is what the result took, whichever run spent it: warm start,
-    look-ahead, extraction, all members and boosters, also where they (of features: single rows) were reused, and no
-    evaluation; ``multitask`` the multi-task adapter trained from theta*, part of ``ours`` as it is a member; None where
-    it was not asked for, or is the only group's.
+    look-ahead, extraction, the plan (estimates and the search for groups), all members and boosters, also where they
+    (of features: single rows) were reused, and no evaluation; ``multitask`` the multi-task adapter trained from theta*,
+    part of ``ours`` as it is a member; None where it was not asked for, or is the only group's.
     """
     keys = ("step", "part", "seconds", "peak_memory_bytes", "flops", "reused")
     cost: dict[str, Any] = {"steps": [{key: record[key] for key in keys} for record in records]}
@@ -171,6 +171,7 @@ def _cost(records: list[dict[str, Any]], facts: _Facts, made: Mapping[str, Any])
         "multitask": multitask,
         "warm_start": ours.get("start", 0) + ours.get("point", 0),
         "extract": sum(flops for label, flops in ours.items() if label.startswith("features/")),
+        "plan": ours.get("affinity", 0) + ours.get("partition", 0),
         "groups": sum(flops for label, flops in ours.items() if is_group(label.removeprefix("adapter/"))),
         "boosters": sum(flops for label, flops in ours.items() if label.startswith("booster/")) + tried,
     }
@@ -178,7 +179,7 @@ def _cost(records: list[dict[str, Any]], facts: _Facts, made: Mapping[str, Any])
     return cost
 
 
-_COSTED = ("start", "point", "features", "adapter", "booster")
+_COSTED = ("start", "point", "features", "affinity", "partition", "adapter", "booster")
 
 
 def _is_ours(label: str) -> bool:

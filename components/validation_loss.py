@@ -31,7 +31,7 @@ def validation_loss(
         logits = torch.from_numpy(_shared_logits(model, base, examples))
         h = margins(logits, torch.tensor(examples.label))
         found = torch.nn.functional.softplus(-h.double())
-        check_losses(found, torch.as_tensor(examples.row), learning_rate_setting)
+        check_losses(found, torch.tensor(examples.row), learning_rate_setting)
         losses.append(found.mean().item())
     return float(np.mean(losses))
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from scipy.optimize import minimize
+from torch.utils.flop_counter import FlopCounterMode
 
 from components import solver
 from components.errors import UserError
@@ -142,6 +143,30 @@ def test_row_losses_average_to_the_table(estimator: GroupEstimator) -> None:
             assert losses.shape == (3, VALIDATION_ROWS[i])
             means = [losses[0].mean(), losses[1][~half].mean(), losses[2][half].mean()]
             np.testing.assert_allclose(means, estimates.loss[:, k, i], atol=1e-5)
+
+
+def test_flops_are_those_that_torch_counts() -> None:
+    """But for what is small beside the features: they are wide and many here, unlike in the other tests."""
+    rng = np.random.default_rng(0)
+
+    def table(rows: int, margin: float) -> Features:
+        features = rng.normal(size=(rows, 120)) + 0.3
+        margins = rng.normal(size=rows) + margin
+        return Features(np.arange(rows), features.astype(np.float32), margins.astype(np.float32))
+
+    def counted(margin: float) -> tuple[int, float]:
+        train, validation = ([table(rows, margin) for rows in (500, 300, 400)] for _ in range(2))
+        with FlopCounterMode(display=False) as counter:
+            estimator = GroupEstimator(train, validation, LAMBDAS, TIMES, seed=5, width=60)
+            estimator.solve(MEMBERS)
+            solved = estimator.flops
+            estimator.row_losses(MEMBERS[:2])
+        assert estimator.flops > solved
+        return estimator.flops, counter.get_total_flops()
+
+    for margin in (0.0, -30.0):  # where rows are surely wrong steps overshoot, which takes a product more
+        ours, torchs = counted(margin)
+        assert ours == pytest.approx(torchs, rel=0.015)
 
 
 def test_chunks_repeats_and_order_do_not_matter(

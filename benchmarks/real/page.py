@@ -15,6 +15,7 @@ BEGIN = "<!-- results: python -m benchmarks.real.page -->"
 PARTS = {
     "warm_start": "warm start",
     "extract": "extraction",
+    "plan": "estimates, and the search for groups",
     "groups": "adapters of the groups",
     "boosters": "boosters",
     "multitask": "the multi-task adapter, from theta*",

@@ -74,7 +74,8 @@ def _write(
         seed=step.config.seed,
         previous=previous,
     )
-    facts = chosen.to_json()
+    step.flops += estimator.flops
+    facts = chosen.to_json() | {"flops": estimator.flops}
     (folder / "partition.json").write_text(json.dumps(facts, indent=1, sort_keys=True))
     return facts
 

@@ -55,6 +55,7 @@ def _write(step: Step, prepared: Prepared, found: dict[str, Artifact], folder: P
         "standard_errors": matrix.standard_errors,
     }
     save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / TABLE)
+    step.flops += estimator.flops
     chosen = np.bincount(estimated.lambda_index[:, 0].ravel(), minlength=len(settings.lambdas))
     return {
         "datasets": names,
@@ -62,4 +63,5 @@ def _write(step: Step, prepared: Prepared, found: dict[str, Artifact], folder: P
         "lambda_chosen": {str(value): int(count) for value, count in zip(settings.lambdas, chosen, strict=True)},
         "matrix": matrix.matrix.tolist(),
         "standard_errors": matrix.standard_errors.tolist(),
+        "flops": estimator.flops,
     }

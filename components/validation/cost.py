@@ -16,25 +16,27 @@ def compare_costs(
 ) -> dict[str, Any]:
     """FLOPs and seconds of estimating and of fine-tuning, and their ratios.
 
-    Estimating is warm start, look-ahead, extraction and solver. The solver's FLOPs, a few matrix products, are not
-    counted; its seconds are. Features count in full, also those of rows that an earlier run took; how long these took
-    is not known, so then there are no seconds. What fine-tuning subsets that were not fine-tuned would cost is
-    extrapolated by their number of datasets.
+    Estimating is warm start, look-ahead, extraction and the solver for all subsets, however few it is compared by.
+    Features count in full, also those of rows that an earlier run took; how long these took is not known, so then there
+    are no seconds. What fine-tuning subsets that were not fine-tuned would cost is extrapolated by their number of
+    datasets.
 
     Args:
         begun: theta*, and the point where gradients were taken.
+        affinity: the estimates.
         sizes: datasets in each subset that was estimated, [K].
 
     Returns:
         ``estimating`` and ``fine_tuning``, each ``{"flops", "seconds"}`` (seconds None where some were not measured);
-        ``a_subset``: FLOPs of one fine-tune by dataset in it; ``ratio_published``: fine-tuning 50 subsets of 0.3 n by
-        estimating; ``ratio_own``: fine-tuning every subset that was estimated by estimating; ``seconds_ratio_own``.
+        ``solver``: what of estimating's FLOPs is the solver's; ``a_subset``: FLOPs of one fine-tune by dataset in it;
+        ``ratio_published``: fine-tuning 50 subsets of 0.3 n by estimating; ``ratio_own``: fine-tuning every subset that
+        was estimated by estimating; ``seconds_ratio_own``.
     """
-    parts = [*begun, *features]
+    parts = [*begun, *features, affinity]
     flops = sum(part.facts["flops"] for part in parts)
-    measured = [part.seconds for part in (*parts, affinity) if part.seconds is not None]
+    measured = [part.seconds for part in parts if part.seconds is not None]
     anew = all(part.facts["computed"] == part.facts["rows"] for part in features)
-    seconds = float(sum(measured)) if anew and len(measured) == len(parts) + 1 else None
+    seconds = float(sum(measured)) if anew and len(measured) == len(parts) else None
     held = trials.members.sum(axis=1)
     each = float(trials.flops.sum() / (held.sum() * trials.seeds))
     known = np.isfinite(trials.seconds)
@@ -44,6 +46,7 @@ def compare_costs(
     own = float(sizes.sum())
     return {
         "estimating": {"flops": flops, "seconds": seconds},
+        "solver": affinity.facts["flops"],
         "fine_tuning": {"flops": float(trials.flops.sum()), "seconds": tuned if known.any() else None},
         "a_subset": each,
         "subsets": len(sizes),

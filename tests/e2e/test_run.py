@@ -137,10 +137,11 @@ def test_every_step_has_its_cost(first: Run) -> None:
     assert [step["part"] for step in costs if step["step"] == "train"] == ["group-0", "group-1", "multitask"]
     assert all(step["seconds"] >= 0 and step["peak_memory_bytes"] > 0 and not step["reused"] for step in costs)
     spent = {(step["step"], step["part"]): step["flops"] for step in costs if step["flops"]}
-    assert {step for step, _ in spent} == {"warm_start", "extract", "train", "boost"}
+    assert {step for step, _ in spent} == {"warm_start", "extract", "estimate", "partition", "train", "boost"}
     flops = first.summary["cost"]["training_flops"]
     assert flops["ours"] == sum(spent.values())
     assert flops["multitask"] == spent["train", "multitask"]
+    assert flops["plan"] == spent["estimate", ""] + spent["partition", ""]
 
 
 def test_every_digest_is_the_stores(project: Project, first: Run) -> None:

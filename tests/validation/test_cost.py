@@ -31,25 +31,25 @@ def costs(trials: Trials, features: dict[str, Any], seconds: float | None = 2.0)
     made = (
         [artifact(START, 0.25), artifact(AHEAD, 0.75)],
         [artifact(FEATURES, 3.0), artifact(features, seconds)],
-        artifact({}, 4.0),
+        artifact({"flops": 50}, 4.0),
     )
     return compare_costs(*made, np.array([1, 1, 2]), trials)
 
 
 def test_all_parts_are_counted(trials: Trials) -> None:
     found = costs(trials, FEATURES)
-    assert found["estimating"] == {"flops": 750, "seconds": 10.0}
+    assert found["estimating"] == {"flops": 800, "seconds": 10.0}
     assert found["fine_tuning"] == {"flops": 6000.0, "seconds": 30.0}
-    assert (found["a_subset"], found["subsets"]) == (1000.0, 3)
-    assert found["ratio_published"] == pytest.approx(50 * 0.3 * 2 * 1000 / 750)
-    assert found["ratio_own"] == pytest.approx(4 * 1000 / 750)
+    assert (found["solver"], found["a_subset"], found["subsets"]) == (50, 1000.0, 3)
+    assert found["ratio_published"] == pytest.approx(50 * 0.3 * 2 * 1000 / 800)
+    assert found["ratio_own"] == pytest.approx(4 * 1000 / 800)
     assert found["seconds_ratio_own"] == pytest.approx(4 * 5 / 10)
 
 
 def test_rows_of_an_earlier_run_count_in_full_and_leave_no_seconds(trials: Trials) -> None:
     found = costs(trials, FEATURES | {"computed": 2, "flops_computed": 30})
-    assert found["estimating"] == {"flops": 750, "seconds": None}
-    assert found["ratio_own"] == pytest.approx(4 * 1000 / 750)
+    assert found["estimating"] == {"flops": 800, "seconds": None}
+    assert found["ratio_own"] == pytest.approx(4 * 1000 / 800)
     assert found["seconds_ratio_own"] is None
 
 
