@@ -17,7 +17,7 @@ $(BIN)/.ready: pyproject.toml constraints.txt
 test: setup  ## Run the tests
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/pytest -n 2 --dist loadfile
 
-faults: setup  ## Make everything go wrong that docs/reliability.md lists: kills, networks, MLflow away, fuzzing, a soak
+faults: setup  ## Run tests/faults with the long ones: kills, networks, MLflow away, fuzzing, a soak
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/pytest tests/faults -m "faults or not faults" -n 2 --dist loadfile
 
 demo: setup  ## Generate nine small datasets and run the whole pipeline on them
@@ -34,7 +34,7 @@ lint: setup  ## Lint and check formatting and imports
 types: setup  ## Check types
 	$(BIN)/mypy
 
-check: lint types test  ## Everything but the demo
+check: lint types test  ## Lint, types and tests
 
 images:  ## Build the container images (see docs/containers.md)
 	images/build.sh

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -39,6 +40,8 @@ def writable(path: object) -> Iterator[None]:
         yield
     except OSError as error:
         remedy = "make it writable, or give another place"
+        if isinstance(error, FileNotFoundError) and error.filename and not Path(error.filename).parent.is_dir():
+            remedy = f"there is no folder {Path(error.filename).parent}: make it first, or give another place"
         raise UserError(f"{path} cannot be written: {_why(error)}", remedy=remedy) from error
 
 

@@ -69,7 +69,7 @@ def _read_csv(path: Path, origin: str, fields: Sequence[str] | None) -> Lines:
         try:
             header = next(reader, [])
         except csv.Error as error:
-            raise UserError(f"{origin}:1: {error}") from error
+            raise UserError(f"{origin}:1: {error}", remedy="mend the line of column names") from error
         require_columns(origin, header, header if fields is None else fields)
         while True:
             start = reader.line_num + 1  # a quoted text may span lines: report where the record starts
@@ -121,4 +121,7 @@ def require_columns(origin: str, columns: Sequence[str], fields: Sequence[str]) 
     for field in fields:
         if list(columns).count(field) != 1:
             what = "no column" if field not in columns else "more than one column"
-            raise UserError(f"{origin} has {what} {field!r}; its columns are {', '.join(columns) or 'none'}")
+            raise UserError(
+                f"{origin} has {what} {field!r}; its columns are {', '.join(columns) or 'none'}",
+                remedy="each field needs one column of its name: mend the names in the file, or in the config",
+            )

@@ -187,7 +187,10 @@ class S3Store:
                 f"access to s3://{self.bucket}/{self.prefix} is denied ({code})",
                 remedy="the credentials in use need to list, get, put and delete objects there",
             )
-        return UserError(f"s3://{self.bucket}/{self.prefix}: {error}")
+        return UserError(
+            f"s3://{self.bucket}/{self.prefix}: {error}",
+            remedy="if it stays so, see the server's log, and check storage.endpoint_url, region and addressing",
+        )
 
 
 def _client(storage: StorageConfig) -> Any:

@@ -13,7 +13,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 SAYS_FULL = ("No space left on device", "Disk quota exceeded", "File too large")  # libraries keep the words only
 # MLflow's codes for what is not ours: other codes (a wrong value, say) are a bug of ours and keep their traceback.
 MLFLOWS = ("TEMPORARILY_UNAVAILABLE", "INTERNAL_ERROR", "PERMISSION_DENIED", "UNAUTHENTICATED", "RESOURCE_EXHAUSTED")
-GOES_ON = "what is finished stays where it is, and `loraloom resume` goes on from there"
+GOES_ON = "what is finished stays where it is, and the same command goes on from there"
 
 
 def told(error: BaseException) -> UserError | None:

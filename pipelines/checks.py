@@ -41,7 +41,10 @@ class Findings:
 
 
 def check(config: RunConfig) -> Findings:
-    """Check everything a config points to: the model's files, every dataset to its last row, the label words."""
+    """Check what a config points to: every dataset to its last row, and a local model's files and label words.
+
+    Of a model on the hub only the id is looked at; MLflow and the run's store are not asked.
+    """
     from components.data.prepare import prepare
 
     problems, notes = list(model_problems(config.model)), _model_notes(config.model)

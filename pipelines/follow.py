@@ -13,7 +13,6 @@ from typing import Any, get_args
 from components.cluster_config import Step
 from components.errors import UserError
 from components.summary import ORDER
-from pipelines.invocation import typed
 from pipelines.kfp_api import Api, Unanswered
 from pipelines.progress import Event, View
 
@@ -57,8 +56,11 @@ def get_run(api: Api, run_id: str) -> Any:
         return api.client.get_run(run_id)
 
 
-def follow(api: Api, run_id: str, view: View) -> Any:
+def follow(api: Api, run_id: str, view: View, again: str) -> Any:
     """Show the steps until the run ends; an API that is away for a while is waited for.
+
+    Args:
+        again: the command that shows them once more.
 
     Raises:
         UserError: the run did not succeed, or the API has been away for long (the run goes on then).
@@ -71,9 +73,8 @@ def follow(api: Api, run_id: str, view: View) -> Any:
         except Unanswered as error:
             lost += 1
             if lost == LOST_LOOKS:
-                raise UserError(
-                    f"lost sight of the run {run_id}, which goes on: {error.what}", remedy=typed("status", run_id)
-                ) from error
+                what = f"lost sight of the run {run_id}, which goes on: {error.what}"
+                raise UserError(what, remedy=again) from error
         else:
             lost = 0
             for state in step_states(run):

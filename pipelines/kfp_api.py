@@ -58,7 +58,8 @@ def connect(cluster: ClusterConfig) -> Api:
     """A client for the config's cluster.
 
     A token comes from ``KF_PIPELINES_TOKEN``, in a pod from the file that ``KF_PIPELINES_SA_TOKEN_PATH`` names; what
-    else kfp reads (its context file, ``KF_PIPELINES_IAP_*``) counts too.
+    else kfp reads (its context file, ``KF_PIPELINES_IAP_*``) counts too. ``KF_PIPELINES_UI_ENDPOINT`` is where people
+    find its pages, where that is another address.
 
     Raises:
         UserError: there is no endpoint, nobody answers there, what answers is not this API, or we are not let in.
@@ -161,7 +162,8 @@ def _refusal(where: str, what: str, error: ApiException) -> UserError:
         )
     if error.status in GATEWAYS:
         return Unanswered(f"{where} did not {what} ({error.status}): {says}", remedy="try again in a while")
-    return UserError(f"{where} did not {what} ({error.status}): {says}", remedy="" if error.status < 500 else "its log")
+    remedy = "see the log of its API server" if error.status >= 500 else "check what it names: an id, or cluster.*"
+    return UserError(f"{where} did not {what} ({error.status}): {says}", remedy=remedy)
 
 
 def _message(error: ApiException) -> str:

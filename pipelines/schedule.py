@@ -4,16 +4,15 @@ Scheduled runs train no adapter only to compare with; the multi-task adapter, wh
 of the ensemble and stays. Every run of a schedule is named after KFP's id of it, as every run on a cluster is.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from components import cron
 from components.config import RunConfig
 from components.errors import UserError
 from components.members import MULTITASK
-from pipelines.invocation import typed
 from pipelines.kfp_api import Api, called, once
-from pipelines.submit import Version, experiment_id, upload
+from pipelines.submit import Version, experiment_id, find_experiment, upload
 
 AT_ONCE = 1
 
@@ -61,37 +60,27 @@ def schedule(api: Api, config: RunConfig) -> tuple[Any, bool]:
 
 def recurring_runs(api: Api, config: RunConfig) -> list[Any]:
     """The recurring runs by the config's name in its experiment; more than one only where somebody else made them."""
-    experiment = experiment_id(api, config)
+    experiment = find_experiment(api, config)
+    if experiment is None:
+        return []
     with api.asked("list the schedules"):
         found = api.client.list_recurring_runs(page_size=100, experiment_id=experiment, filter=called(config.name))
     return list(found.recurring_runs or [])
 
 
-def pause(api: Api, config: RunConfig) -> None:
-    """Let the schedule rest.
-
-    Raises:
-        UserError: there is none.
-    """
-    _each(api, config, "pause the schedule", api.client.disable_recurring_run)
+def pause(api: Api, entries: Iterable[Any]) -> None:
+    """Let recurring runs rest."""
+    _each(api, entries, "pause the schedule", api.client.disable_recurring_run)
 
 
-def resume(api: Api, config: RunConfig) -> None:
-    """Let the schedule go on; what it missed stays missed.
-
-    Raises:
-        UserError: there is none.
-    """
-    _each(api, config, "resume the schedule", api.client.enable_recurring_run)
+def resume(api: Api, entries: Iterable[Any]) -> None:
+    """Let recurring runs go on; what they missed stays missed."""
+    _each(api, entries, "resume the schedule", api.client.enable_recurring_run)
 
 
-def delete(api: Api, config: RunConfig) -> None:
-    """Remove the schedule; its runs stay.
-
-    Raises:
-        UserError: there is none.
-    """
-    _each(api, config, "delete the schedule", api.client.delete_recurring_run)
+def delete(api: Api, entries: Iterable[Any]) -> None:
+    """Remove recurring runs; the runs they made stay."""
+    _each(api, entries, "delete the schedule", api.client.delete_recurring_run)
 
 
 def _expression(config: RunConfig) -> str:
@@ -116,10 +105,7 @@ def _is(entry: Any, version: Version, expression: str, config: RunConfig) -> boo
     )
 
 
-def _each(api: Api, config: RunConfig, what: str, act: Callable[[str], Any]) -> None:
-    found = recurring_runs(api, config)
-    if not found:
-        raise UserError(f"there is no schedule called {config.name}", remedy=f"{typed('schedule')} makes one")
-    for entry in found:
+def _each(api: Api, entries: Iterable[Any], what: str, act: Callable[[str], Any]) -> None:
+    for entry in entries:
         with api.asked(what):
             act(entry.recurring_run_id)

@@ -17,7 +17,7 @@ from components import __version__
 from components.config import RunConfig
 from components.errors import UserError
 from components.object_store import open_store
-from pipelines.catalogue import PIPELINES, Until, graph_of
+from pipelines.catalogue import PIPELINES, Until, check_until, graph_of
 from pipelines.cluster import check_cluster, compile_pipeline
 from pipelines.kfp_api import Api, called, once
 from pipelines.scoring import compile_scoring
@@ -92,7 +92,8 @@ def run_at_work(api: Api, experiment: str, version: Version) -> Any | None:
 
 def latest_runs(api: Api, config: RunConfig, count: int) -> list[Any]:
     """The latest runs in the config's experiment, the newest first; scheduled ones are among them."""
-    return _runs(api, experiment_id(api, config), count)
+    experiment = find_experiment(api, config)
+    return _runs(api, experiment, count) if experiment else []
 
 
 def _runs(api: Api, experiment: str, count: int) -> list[Any]:
@@ -101,19 +102,39 @@ def _runs(api: Api, experiment: str, count: int) -> list[Any]:
     return list(found.runs or [])
 
 
+def find_experiment(api: Api, config: RunConfig) -> str | None:
+    """The id of the config's experiment; None where no run or schedule has created it yet.
+
+    Raises:
+        UserError: there are several of its name.
+    """
+    name = _experiment(config)
+    with api.asked(f"look for the experiment {name}"):
+        found = api.client.list_experiments(filter=called(name), namespace=api.namespace).experiments or []
+    if len(found) > 1:
+        raise UserError(
+            f"several experiments are called {name}", remedy="set cluster.namespace, or another cluster.experiment"
+        )
+    return str(found[0].experiment_id) if found else None
+
+
 def experiment_id(api: Api, config: RunConfig) -> str:
     """The id of the config's experiment, which is created if need be."""
-    name = config.cluster.experiment or config.name
-    with api.asked(f"open the experiment {name}"):
-        try:
-            return str(api.client.create_experiment(name, namespace=api.namespace).experiment_id)
-        except ValueError as error:  # kfp's way to say that there are several of this name
-            raise UserError(f"{error}", remedy="set cluster.namespace, or another cluster.experiment") from error
+    if found := find_experiment(api, config):
+        return found
+    name = _experiment(config)
+    with api.asked(f"create the experiment {name}"):
+        return str(api.client.create_experiment(name, namespace=api.namespace).experiment_id)
+
+
+def _experiment(config: RunConfig) -> str:
+    return config.cluster.experiment or config.name
 
 
 def upload(api: Api, config: RunConfig, until: Until = "promote") -> Version:
     """Stage what is local, compile, and make sure that Kubeflow Pipelines has this version."""
-    check_cluster(config)  # before gigabytes are on their way
+    check_until(config, until)  # before gigabytes are on their way
+    check_cluster(config)
     staged = stage(config, open_store(config.storage, Path()))
     return _keep_version(
         api, config.name, lambda package: compile_pipeline(staged, package, graph_of(PIPELINES[until]))

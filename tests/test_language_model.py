@@ -1,5 +1,6 @@
 import hashlib
 import json
+import logging
 import math
 import os
 import subprocess
@@ -221,3 +222,10 @@ class TestAdapters:
         with pytest.raises(UserError, match=r"lora\.targets") as caught:
             attach_adapter(load_base(plain(llama_folder)), LoraConfig(targets=["no_such_layer"]), seed=0)
         assert "all-linear" in caught.value.remedy
+
+
+def test_a_kernel_that_is_never_called_is_not_reported_missing(caplog: pytest.LogCaptureFixture) -> None:
+    bitsandbytes = logging.getLogger("bitsandbytes.backends.cpu.ops")
+    bitsandbytes.warning("Failed to load CPU gemm_4bit_forward from kernels-community: %s.", "no module")
+    bitsandbytes.warning("of another kind")
+    assert caplog.messages == ["of another kind"]

@@ -70,7 +70,7 @@ def _download(uri: str, storage: StorageConfig, folder: Path) -> Path:
         try:
             store.download(key, target)
         except KeyError:
-            raise UserError(f"path: there is no object {store.uri(key)}") from None
+            raise UserError(f"path: there is no object {store.uri(key)}", remedy="check bucket and key") from None
     return folder / name if is_file else folder
 
 
@@ -91,7 +91,8 @@ def _local_parts(path: Path, config: DatasetConfig) -> list[Part]:
         return _hugging_face_parts(_from_disk(path, origin), origin, config.splits)
     files = _data_files(path)
     if not files:
-        raise UserError(f"path: there is no {_formats()} file under {origin}")
+        remedy = "convert the data to one of these, or give another folder"
+        raise UserError(f"path: there is no {_formats()} file under {origin}", remedy=remedy)
     names = {file: _split_name(file.relative_to(path), config.splits) for file in files}
     splits = match_splits(names.values(), config.splits)
     used = {file: f"{origin}/{file.relative_to(path).as_posix()}" for file in files if names[file] in splits}
@@ -167,7 +168,9 @@ def _from_disk(path: Path, origin: str) -> Mapping[str, Any]:
     try:
         loaded = datasets.load_from_disk(str(path))
     except (OSError, ValueError) as error:
-        raise UserError(f"path: {origin} is no readable saved dataset: {error}") from error
+        raise UserError(
+            f"path: {origin} is no readable saved dataset: {error}", remedy="save it anew with save_to_disk"
+        ) from error
     return loaded if isinstance(loaded, dict) else {"train": loaded}
 
 

@@ -199,7 +199,9 @@ def version_number(client: MlflowClient, name: str, version: str) -> str:
     found = with_alias(client, name, version)
     if found is None:
         raise UserError(
-            f"no version of {name} is the {version}", remedy="run the pipeline first, or give a version's number"
+            f"no version of {name} is the {version}",
+            remedy="run the pipeline first, or give a version's number; where it has run, `loraloom history` says why "
+            "none was promoted, and `loraloom promote VERSION -m WHY` makes one the champion",
         )
     return found.version
 

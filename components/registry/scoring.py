@@ -54,9 +54,9 @@ def open_job(model: ModelReference, source: str, output: str, mode: Mode, datase
             try:
                 store.download(name, path)
             except KeyError:
-                raise UserError(f"there is no object {source}") from None
+                raise UserError(f"there is no object {source}", remedy="check bucket and key") from None
         elif not path.is_file():
-            raise UserError(f"there is no file {source}")
+            raise UserError(f"there is no file {source}", remedy="relative paths start at the folder you are in")
         store, name = _place(model.storage, output)
         yield Job(path, store, name, model.version, mode, dataset)
 

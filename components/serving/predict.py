@@ -143,7 +143,7 @@ class EnsemblePredictor:
         read = {field for name in allowed for field in self.fields(name)}
         texts = joined({name: column for name, column in fields.items() if name in read})
         if what := next(filter(None, map(_no_text, texts)), ""):
-            raise UserError(f"a text that names no dataset {what}")
+            raise UserError(f"a text that names no dataset {what}", remedy="give every field a text in UTF-8")
         with self._turn:
             features = text_features(self.base, texts, self.description["base"]["max_length"])
         return self._router.route(features, allowed)
@@ -214,7 +214,8 @@ def _checked(request: Request, needed: Sequence[str]) -> dict[str, list[str]]:
         if (what := _no_text(text))
     }
     if wrong:
-        raise UserError(f"{dataset}: some fields hold no text", problems=tuple(sorted(wrong)[:10]))
+        problems = tuple(sorted(wrong)[:10])
+        raise UserError(f"{dataset}: some fields hold no text", problems=problems, remedy="give texts in UTF-8")
     if len({len(texts) for texts in fields.values()}) > 1:
-        raise UserError(f"{dataset}: the fields have different numbers of rows")
+        raise UserError(f"{dataset}: the fields have different numbers of rows", remedy="give each field all rows")
     return chosen

@@ -14,7 +14,7 @@ import typer
 from components.config_file import read_config, resolved
 from components.errors import UserError, writable
 from components.object_store import open_store
-from pipelines.commands.common import ConfigOption, DebugOption, RootOption, reported
+from pipelines.commands.common import ConfigOption, DebugOption, RootOption, reported, where
 from pipelines.commands.registered import registered_model
 from pipelines.commands.store import ShareOption, share_report
 from pipelines.invocation import typed
@@ -33,7 +33,7 @@ def report(
         config = read_config(config_file)
         folder = root or default_root(config)
         if not (folder / "summary.json").is_file():
-            raise UserError(f"no finished run in {folder}", remedy=typed("run", "-c", config_file))
+            raise UserError(f"no finished run in {folder}", remedy=typed("run", *where(config_file, root)))
         from components.ensemble.report import render_report
 
         page = (output or folder / "report.html").resolve()
@@ -62,7 +62,7 @@ def ui(
         if not uri.startswith("sqlite:///"):
             raise UserError(f"tracking.uri is {uri}, a server with pages of its own", remedy="open those in a browser")
         if not Path(uri.removeprefix("sqlite:///")).is_file():
-            raise UserError(f"no run in {folder} yet", remedy=typed("run", "-c", config_file))
+            raise UserError(f"no run in {folder} yet", remedy=typed("run", *where(config_file, root)))
         typer.echo(f"http://127.0.0.1:{port}  (Ctrl-C ends it)")
         command = ["-m", "mlflow", "server", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port)]
         command += ["--workers", "1"]

@@ -52,7 +52,7 @@ def check(
     ] = False,
     debug: DebugOption = False,
 ) -> None:
-    """Check the config, the model's files and every row of the data; list all problems at once.
+    """Check the config, a local model's files and every row of the data; list all problems at once.
 
     The config comes first and takes milliseconds. Where it is fine, the data are read to the last row.
     """

@@ -11,8 +11,8 @@ from rich.text import Text
 from components.config import RunConfig
 from components.config_file import read_config
 from components.errors import UserError
-from pipelines.catalogue import PIPELINES, Until, graph_of
-from pipelines.commands.common import ConfigOption, DebugOption, reported
+from pipelines.catalogue import PIPELINES, Until, check_until, graph_of
+from pipelines.commands.common import INTERRUPTED, ConfigOption, DebugOption, reported
 from pipelines.invocation import typed
 
 if TYPE_CHECKING:
@@ -23,6 +23,12 @@ UntilOption = Annotated[
     Until, typer.Option(help="Which pipeline, by its last step; judge is that of `validate`, confirm that of `select`.")
 ]
 RUNS_SHOWN = 10
+# What a pipeline leaves for people in MLflow, by its last step; the others leave nothing there.
+IN_MLFLOW: dict[Until, str] = {
+    "promote": "report.html, unless nothing had changed",
+    "judge": "validation.html",
+    "confirm": "selection.json",
+}
 
 
 def compile_(
@@ -37,12 +43,12 @@ def compile_(
     """
     with reported(debug):
         config = read_config(config_file)
+        check_until(config, until)
         from pipelines.cluster import compile_pipeline
 
         compile_pipeline(config, output, graph_of(PIPELINES[until]))
-        typer.echo(
-            f"wrote {output}\n-> upload it to Kubeflow Pipelines, or let {typed('submit', '-c', config_file)} do it"
-        )
+        instead = typed("submit", "-c", config_file, *(["--until", until] if until != "promote" else []))
+        typer.echo(f"wrote {output}\n-> upload it to Kubeflow Pipelines, or let {instead} do it")
 
 
 def submit(
@@ -59,21 +65,31 @@ def submit(
         config, api = connected(config_file)
         from pipelines.submit import submit
 
-        follow_to_the_end(api, *submit(api, config, until), config_file, no_wait)
+        run, new = submit(api, config, until)
+        follow_to_the_end(api, run, new, config_file, no_wait)
+        if not no_wait and until in IN_MLFLOW:
+            typer.echo(f"-> in MLflow at {config.tracking.uri}, run {run.run_id}: {IN_MLFLOW[until]}")
 
 
 def follow_to_the_end(api: "Api", run: Any, new: bool, config_file: Path, no_wait: bool) -> None:
-    """Say where a submitted run is; and show its steps until it ends, unless nobody waits for that."""
+    """Say where a submitted run is; and show its steps until it ends, unless nobody waits for that.
+
+    Ctrl-C ends the showing only, and the exit code says so.
+    """
     from pipelines.follow import follow
     from pipelines.progress import open_view
 
-    page = api.run_page(run.run_id)
+    page, again = api.run_page(run.run_id), typed("status", run.run_id, "-c", config_file)
     typer.echo(f"{'started' if new else 'already at work:'} {run.display_name} ({run.run_id})\n{page}")
     if no_wait:
-        typer.echo(f"-> {typed('status', run.run_id, '-c', config_file)}")
+        typer.echo(f"-> {again}")
         return
-    with open_view(Console()) as view:
-        follow(api, run.run_id, view)
+    try:
+        with open_view(Console()) as view:
+            follow(api, run.run_id, view, again)
+    except KeyboardInterrupt:
+        typer.echo(f"stopped showing {run.display_name}, which goes on\n-> {again}")
+        raise typer.Exit(INTERRUPTED) from None
     typer.echo(f"{run.display_name} succeeded")
 
 
@@ -134,12 +150,7 @@ def create_schedule(
 def list_schedules(config_file: ConfigOption = Path("config.yaml"), debug: DebugOption = False) -> None:
     """Show the config's schedule on the cluster."""
     with reported(debug):
-        config, api = connected(config_file)
-        from pipelines.schedule import recurring_runs
-
-        found = recurring_runs(api, config)
-        if not found:
-            raise UserError(f"{config.name} has no schedule", remedy=typed("schedule", "-c", config_file))
+        _, _, found = _scheduled(config_file)
         _print_rows(("id", "schedule", "times", "state", "since"), *(_schedule_row(entry) for entry in found))
 
 
@@ -147,10 +158,10 @@ def list_schedules(config_file: ConfigOption = Path("config.yaml"), debug: Debug
 def pause_schedule(config_file: ConfigOption = Path("config.yaml"), debug: DebugOption = False) -> None:
     """Let the schedule rest."""
     with reported(debug):
-        config, api = connected(config_file)
+        config, api, found = _scheduled(config_file)
         from pipelines.schedule import pause
 
-        pause(api, config)
+        pause(api, found)
         typer.echo(f"paused {config.name}\n-> {typed('schedule', 'resume', '-c', config_file)}")
 
 
@@ -158,10 +169,10 @@ def pause_schedule(config_file: ConfigOption = Path("config.yaml"), debug: Debug
 def resume_schedule(config_file: ConfigOption = Path("config.yaml"), debug: DebugOption = False) -> None:
     """Let the schedule go on; what it missed stays missed."""
     with reported(debug):
-        config, api = connected(config_file)
+        config, api, found = _scheduled(config_file)
         from pipelines.schedule import resume
 
-        resume(api, config)
+        resume(api, found)
         typer.echo(f"resumed {config.name}")
 
 
@@ -169,10 +180,10 @@ def resume_schedule(config_file: ConfigOption = Path("config.yaml"), debug: Debu
 def delete_schedule(config_file: ConfigOption = Path("config.yaml"), debug: DebugOption = False) -> None:
     """Remove the schedule; its runs stay."""
     with reported(debug):
-        config, api = connected(config_file)
+        config, api, found = _scheduled(config_file)
         from pipelines.schedule import delete
 
-        delete(api, config)
+        delete(api, found)
         typer.echo(f"deleted the schedule of {config.name}; its runs stay")
 
 
@@ -182,6 +193,17 @@ def connected(config_file: Path) -> tuple[RunConfig, "Api"]:
     from pipelines.kfp_api import connect
 
     return config, connect(config.cluster)
+
+
+def _scheduled(config_file: Path) -> tuple[RunConfig, "Api", list[Any]]:
+    """The config, a client of its cluster, and the config's schedules there; it is an error to have none."""
+    config, api = connected(config_file)
+    from pipelines.schedule import recurring_runs
+
+    found = recurring_runs(api, config)
+    if not found:
+        raise UserError(f"{config.name} has no schedule", remedy=typed("schedule", "-c", config_file))
+    return config, api, found
 
 
 def _show_steps(api: "Api", run_id: str) -> None:

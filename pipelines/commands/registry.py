@@ -13,7 +13,7 @@ from rich.text import Text
 from components.config import RunConfig
 from components.config_file import read_config, resolved
 from components.errors import UserError
-from pipelines.commands.common import ConfigOption, DebugOption, RootOption, reported
+from pipelines.commands.common import ConfigOption, DebugOption, RootOption, reported, where
 from pipelines.invocation import typed
 from pipelines.local import default_root
 
@@ -71,7 +71,7 @@ def history(
             typer.echo(json.dumps(found, indent=1))
             return
         if not found["versions"]:
-            raise UserError(f"{config.name} has no version yet", remedy=typed("run", "-c", config_file))
+            raise UserError(f"{config.name} has no version yet", remedy=typed("run", *where(config_file, root)))
         console = Console()
         console.print(_versions_table(found["versions"]))
         for one in found["versions"]:

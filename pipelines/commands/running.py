@@ -12,11 +12,11 @@ from rich.text import Text
 from components.config import RunConfig
 from components.config_file import read_config
 from components.errors import UserError, writable
-from pipelines.commands.common import ConfigOption, DebugOption, RootOption, reported
+from pipelines.commands.common import ConfigOption, DebugOption, RootOption, reported, where
 from pipelines.invocation import typed
 from pipelines.local import Runner, default_root, run_local
 
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Check everything, print the steps, run nothing.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Do what `check` does, print the steps, run nothing.")]
 
 RunnerOption = Annotated[
     Runner, typer.Option("--runner", help="Each step a process of this machine, or a container (see `make images`).")
@@ -41,7 +41,7 @@ def plan(
 
         console = Console()
         show_plan(console, summary, training_plan(config, summary))
-        options = _options(config_file, root) + (["--runner", runner] if runner != "subprocess" else [])
+        options = where(config_file, root) + (["--runner", runner] if runner != "subprocess" else [])
         console.print(Text(f"-> {typed('run', *options)}"), soft_wrap=True)
 
 
@@ -64,7 +64,7 @@ def run(
         summary = run_local(config, root or default_root(config), runner=runner, debug=debug)
         from pipelines.show import show_result
 
-        show_result(Console(), summary, _options(config_file, root))
+        show_result(Console(), summary, where(config_file, root))
 
 
 def resume(
@@ -73,14 +73,14 @@ def resume(
     runner: RunnerOption = "subprocess",
     debug: DebugOption = False,
 ) -> None:
-    """Go on with a run that was stopped, killed or failed.
+    """Go on with a run that was stopped, killed or failed, to the end of the whole pipeline.
 
     What is finished is taken as it is: nothing is computed twice, and adapters that MLflow missed are registered.
     """
     with reported(debug):
         folder = root or default_root(read_config(config_file))
         if not (folder / "logs").is_dir():
-            raise UserError(f"no run has begun under {folder}", remedy=typed("run", *_options(config_file, root)))
+            raise UserError(f"no run has begun under {folder}", remedy=typed("run", *where(config_file, root)))
     run(config_file, root, runner, dry_run=False, debug=debug)
 
 
@@ -103,7 +103,7 @@ def demo(
         summary = run_local(config, folder, runner=runner, debug=debug)
         from pipelines.show import show_result
 
-        show_result(Console(), summary, _options(config_file, None if folder == default_root(config) else folder))
+        show_result(Console(), summary, where(config_file, None if folder == default_root(config) else folder))
 
 
 def _write_demo(folder: Path) -> Path:
@@ -118,10 +118,6 @@ def _write_demo(folder: Path) -> Path:
         text.replace("id: base_model", f"id: {json.dumps(str(demo_files / 'base_model'))}"), encoding="utf-8"
     )
     return config_file
-
-
-def _options(config_file: Path, root: Path | None) -> list[str]:
-    return ["-c", str(config_file), *(["--root", str(root)] if root else [])]
 
 
 def _dry_run(config: RunConfig, root: Path) -> None:
@@ -151,6 +147,7 @@ def _steps(config: RunConfig) -> list[tuple[str, str]]:
     if warm.lookahead_epochs:
         start += f"; gradients halfway along {warm.lookahead_epochs:g} more"
     rows = config.gradients.samples_per_dataset
+    better = "to champion, if better on average, within margin and floor"
     return [
         ("prepare", f"{datasets} datasets: read, validate, split"),
         ("warm_start", start),
@@ -163,5 +160,5 @@ def _steps(config: RunConfig) -> list[tuple[str, str]]:
         ("servable", "merged adapters, how far they are from the ensemble" + ", a router" * config.serving.router),
         ("evaluate", "test results, intervals, costs, report"),
         ("register", "a new version, alias challenger"),
-        ("promote", "by hand" if config.registry.promote == "manual" else "to champion, if it is no worse anywhere"),
+        ("promote", "by hand" if config.registry.promote == "manual" else better),
     ]

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from components.config_file import read_config, resolved
 from components.object_store import ObjectStore, open_store
-from pipelines.commands.common import ConfigOption, DebugOption, RootOption, reported
+from pipelines.commands.common import ConfigOption, DebugOption, RootOption, reported, where
 from pipelines.invocation import typed
 from pipelines.local import default_root, locked
 
@@ -65,8 +65,8 @@ def gc(
         total = decimal(sum(garbage.size for garbage in found))
         console.print(Text(f"{'deleted' if delete else 'to delete'}: {len(found)} folders, {total}"))
         if found and not delete:
-            where = ["-c", config_file, *(["--root", root] if root else [])]
-            console.print(Text(f"-> {typed('gc', *where, '--days', days, '--delete')}"), soft_wrap=True)
+            again = typed("gc", *where(config_file, root), "--days", days, "--delete")
+            console.print(Text(f"-> {again}"), soft_wrap=True)
 
 
 def share_report(store: ObjectStore, run_name: str, page: Path, *, hours: int) -> str:

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from components.config_file import read_config
 from components.errors import UserError
-from pipelines.catalogue import Until
+from pipelines.catalogue import Until, check_until
 from pipelines.commands.common import ConfigOption, DebugOption, RootOption, reported
 from pipelines.commands.running import RunnerOption
 from pipelines.local import default_root, run_local
@@ -29,8 +29,7 @@ def validate(
     """
     with reported(debug):
         config = read_config(config_file)
-        if len(config.datasets) < 2:
-            raise UserError("one dataset has no subsets to compare", remedy=f"add others to {config_file}")
+        check_until(config, "judge")
         given = {key: value for key, value in (("subsets", subsets), ("seeds", seeds)) if value is not None}
         config = config.model_copy(update={"validation": config.validation.model_copy(update=given)})
         folder = root or default_root(config)
@@ -59,7 +58,11 @@ def select(
             raise UserError(f"{target} is no dataset of {config_file}", remedy=f"choose one of {', '.join(names)}")
         config = config.model_copy(update={"selection": config.selection.model_copy(update={"target": target})})
         until: Until = "confirm" if fine_tune else "select"
-        summary = run_local(config, root or default_root(config), until=until, runner=runner, debug=debug)
+        check_until(config, until)
+        folder = root or default_root(config)
+        summary = run_local(config, folder, until=until, runner=runner, debug=debug)
         from pipelines.show_selection import show_selection
 
-        show_selection(Console(), summary["selection"])
+        console = Console()
+        show_selection(console, summary["selection"])
+        console.print(Text(f"-> {folder / 'selection.json'}"), soft_wrap=True)

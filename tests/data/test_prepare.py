@@ -242,7 +242,8 @@ def test_an_unreadable_file_stops_the_run_even_where_bad_rows_are_dropped(tmp_pa
     (base / "d" / "test.jsonl").rename(base / "d" / "old")
     (base / "d" / "test.csv").write_text("review,label\na,no\n")
     assert problems(base, on_bad_rows="drop") == (
-        "d/test.csv has no column 'text'; its columns are review, label",
+        "d/test.csv has no column 'text'; its columns are review, label "
+        "(each field needs one column of its name: mend the names in the file, or in the config)",
         "d/train.jsonl:41: broken JSON: Expecting value: line 1 column 1 (char 0)",
     )
 

@@ -245,8 +245,9 @@ def test_a_broken_saved_dataset(tmp_path: Path) -> None:
     saved_dataset().save_to_disk(tmp_path / "saved")
     for file in (tmp_path / "saved").glob("*.arrow"):
         file.write_bytes(b"rubbish")
-    with pytest.raises(UserError, match="saved is no readable saved dataset"):
+    with pytest.raises(UserError, match="saved is no readable saved dataset") as caught:
         read("saved", tmp_path)
+    assert caught.value.remedy == "save it anew with save_to_disk"
 
 
 def test_a_hub_id_goes_through_the_same_reader(tmp_path: Path) -> None:
@@ -311,8 +312,8 @@ def test_an_object_cannot_be_written_outside_the_temporary_folder(
 @pytest.mark.parametrize(
     ("path", "what"),
     [
-        ("s3://bucket/none.jsonl", "there is no object s3://bucket/none.jsonl"),
-        ("s3://bucket/none/", "file under s3://bucket/none"),
+        ("s3://bucket/none.jsonl", "there is no object s3://bucket/none.jsonl\n-> check bucket and key"),
+        ("s3://bucket/none/", "file under s3://bucket/none\n-> convert the data"),
         ("s3://nowhere/x", "there is no bucket 'nowhere'"),
     ],
 )

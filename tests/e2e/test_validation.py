@@ -81,6 +81,7 @@ def test_selection_uses_what_was_fine_tuned(project: Path, validated: Result) ->
     assert {one["name"] for one in selection["order"]} == {"food", "mirror"}
     assert set(selection["confirmed"]) == {"none", "chosen", "all"}
     assert f"{selection['confirmed']['none']['test']['mean']:.4f}" in shown.output
+    assert shown.output.splitlines()[-1] == f"-> {project.parent / 'run/selection.json'}"
     store = LocalStore(project.parent / "run/store")
     records = [one for one in read_records(store, found["run_id"]) if one["step"] == "fine_tune"]
     assert records and all(one["flops"] == 0 for one in records if one["part"] in ("none", "all"))

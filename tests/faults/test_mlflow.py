@@ -56,7 +56,7 @@ def test_a_locked_database_is_told_and_waits_for_the_next_try(finished: Finished
     finally:
         holder.execute("ROLLBACK")
         holder.close()
-    assert "loraloom resume" in caught.value.remedy
+    assert caught.value.remedy.endswith("and the same command goes on from there")
     close_run.run(config, "run", "promote")
     assert tracking.connect(f"sqlite:///{tmp_path}/mlflow.db").get_run(run_id).info.status == "FAILED"
 

@@ -173,6 +173,7 @@ def test_dry_run_prints_the_steps_and_runs_nothing(config_file: Path, tmp_path: 
     assert shown.exit_code == 0
     steps = " ".join(line.split()[1] for line in shown.output.splitlines()[:-1])
     assert steps == "prepare warm_start extract estimate partition train boost weigh servable evaluate register promote"
+    assert "promote     to champion, if better on average, within margin and floor\n" in shown.output
     assert not root.exists()
 
 
@@ -186,14 +187,17 @@ def test_two_runs_on_one_root_are_refused(config_file: Path, tmp_path: Path) -> 
 def test_report_is_written_from_the_summary(config_file: Path, tmp_path: Path) -> None:
     missing = loraloom("report", "-c", config_file, "--root", tmp_path)
     assert missing.exit_code == 2
-    assert missing.stderr.splitlines()[-1] == f"-> {typed('run', '-c', config_file)}"
+    assert missing.stderr.splitlines()[-1] == f"-> {typed('run', '-c', config_file, '--root', tmp_path)}"
     (tmp_path / "summary.json").write_text(json.dumps({"name": "colour-words"}))
     assert loraloom("report", "-c", config_file, "--root", tmp_path, "-o", tmp_path / "page.html").exit_code == 0
     assert "colour-words" in (tmp_path / "page.html").read_text()
 
 
 def test_ui_needs_an_embedded_store_with_a_run(config_file: Path, tmp_path: Path) -> None:
-    assert f"error: no run in {tmp_path} yet" in loraloom("ui", "-c", config_file, "--root", tmp_path).stderr
+    assert loraloom("ui", "-c", config_file, "--root", tmp_path).stderr.splitlines() == [
+        f"error: no run in {tmp_path} yet",
+        f"-> {typed('run', '-c', config_file, '--root', tmp_path)}",
+    ]
     config_file.write_text(config_file.read_text() + "tracking: {uri: 'https://mlflow.example.org'}\n")
     shown = loraloom("ui", "-c", config_file)
     assert (shown.exit_code, "error: tracking.uri is https://mlflow.example.org" in shown.stderr) == (2, True)
@@ -206,8 +210,16 @@ def test_a_failure_fits_one_screen(capsys: pytest.CaptureFixture[str]) -> None:
     assert getattr(caught.value, "exit_code", None) == 2
     lines = capsys.readouterr().err.splitlines()
     assert lines[:2] == ["error: dataset 'a' cannot be used", "  a.jsonl:1: no label [x]"]
-    assert lines[-2:] == ["  ... and 25 more: `loraloom check` lists them all", "-> mend it"]
+    assert lines[-2:] == [f"  ... and 25 more: {typed('check')} lists them all", "-> mend it"]
     assert len(lines) == 18
+
+
+def test_one_dataset_has_no_company_to_choose(config_file: Path) -> None:
+    shown = loraloom("select", "--target", "a", "-c", config_file)
+    assert (shown.exit_code, shown.stderr.splitlines()) == (
+        2,
+        ["error: one dataset has no subsets to compare", "-> add others to the config"],
+    )
 
 
 @pytest.mark.parametrize("debug", [False, True])

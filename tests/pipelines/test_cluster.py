@@ -17,6 +17,7 @@ from pipelines.catalogue import PIPELINES, graph_of
 from pipelines.cli import app
 from pipelines.cluster import compile_pipeline
 from pipelines.ensemble import ensemble_pipeline
+from pipelines.invocation import typed
 
 SETTINGS: dict[str, Any] = {
     "name": "desk",
@@ -48,6 +49,34 @@ def test_a_place_that_cannot_be_written_is_the_users_to_mend(tmp_path: Path) -> 
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"pipeline\.yaml cannot be written: Not a directory"):
         compile_pipeline(RunConfig.model_validate(SETTINGS), tmp_path / "file" / "pipeline.yaml")
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"nofolder/pipeline\.yaml cannot be written") as caught:
+        compile_pipeline(RunConfig.model_validate(SETTINGS), tmp_path / "nofolder" / "pipeline.yaml")
+    assert caught.value.remedy == f"there is no folder {tmp_path}/nofolder: make it first, or give another place"
+
+
+def test_the_hint_submits_the_pipeline_that_was_compiled(tmp_path: Path) -> None:
+    config_file, output = tmp_path / "config.yaml", tmp_path / "pipeline.yaml"
+    config_file.write_text(yaml.safe_dump(SETTINGS))
+    for until, more in (("promote", []), ("partition", ["--until", "partition"])):
+        words = ["compile", "-c", str(config_file), "-o", str(output), "--until", until]
+        shown = CliRunner().invoke(app, words, catch_exceptions=False)
+        submit = typed("submit", "-c", config_file, *more)
+        assert shown.stdout.splitlines() == [
+            f"wrote {output}",
+            f"-> upload it to Kubeflow Pipelines, or let {submit} do it",
+        ]
+
+
+def test_what_a_pipeline_lacks_is_told_before_it_is_compiled(tmp_path: Path) -> None:
+    two = [{"name": name, "path": f"s3://data/{name}"} for name in ("a", "b")]
+    config_file, output = tmp_path / "config.yaml", tmp_path / "pipeline.yaml"
+    config_file.write_text(yaml.safe_dump(SETTINGS | {"datasets": two}))
+    shown = CliRunner().invoke(app, ["compile", "-c", str(config_file), "-o", str(output), "--until", "select"])
+    assert (shown.exit_code, output.exists()) == (2, False)
+    assert shown.stderr.splitlines()[-1] == "-> set selection.target in the config: one of a, b"
 
 
 def plain(tmp_path: Path) -> dict[str, Any]:

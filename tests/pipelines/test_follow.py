@@ -13,6 +13,8 @@ from components.errors import UserError
 from components.events import as_line
 from pipelines import follow as following
 from pipelines.cli import app
+from pipelines.commands.cluster import follow_to_the_end
+from pipelines.commands.common import reported
 from pipelines.follow import follow
 from pipelines.invocation import typed
 from pipelines.kfp_api import Api, connect
@@ -93,7 +95,7 @@ def test_steps_are_shown_as_they_go_until_the_run_ends(
 
     monkeypatch.setattr(following, "sleep", go_on)
     view = Lines()
-    ended = follow(api, "r1", view)
+    ended = follow(api, "r1", view, "look")
     assert ended.state == "SUCCEEDED"
     assert view.lines == [
         "open_run: started",
@@ -112,7 +114,7 @@ def test_a_run_that_failed_names_its_steps_and_their_logs(stub: KfpStub, api: Ap
     stub.runs[:] = [run("FAILED", task("prepare", "SUCCEEDED", 1, 30), failed, task("close-run", "SUCCEEDED", 3, 4))]
     view = Lines()
     with pytest.raises(UserError, match="the run desk_2-1 failed") as caught:
-        follow(api, "r1", view)
+        follow(api, "r1", view, "look")
     assert caught.value.problems == ("train #1: main: Error (exit code 2)",)
     assert f"{stub.url}/#/runs/details/r1" in caught.value.remedy
     assert "train #1: failed: main: Error (exit code 2)" in view.lines
@@ -121,13 +123,13 @@ def test_a_run_that_failed_names_its_steps_and_their_logs(stub: KfpStub, api: Ap
 def test_a_canceled_run_ends_the_wait(stub: KfpStub, api: Api) -> None:
     stub.runs[:] = [run("CANCELED", task("train", "CANCELED", 2, 20))]
     with pytest.raises(UserError, match="was canceled"):
-        follow(api, "r1", Lines())
+        follow(api, "r1", Lines(), "look")
 
 
 def test_an_api_that_is_away_for_a_while_is_waited_for(stub: KfpStub, api: Api) -> None:
     stub.runs[:] = [run("SUCCEEDED")]
     stub.fail("GET", "runs/r1", "drop", times=3)  # one look with its two retries
-    assert follow(api, "r1", Lines()).state == "SUCCEEDED"
+    assert follow(api, "r1", Lines(), "look").state == "SUCCEEDED"
 
 
 def test_an_api_that_stays_away_is_told_and_the_run_goes_on(
@@ -136,13 +138,29 @@ def test_an_api_that_stays_away_is_told_and_the_run_goes_on(
     monkeypatch.setattr(following, "LOST_LOOKS", 2)
     stub.fail("GET", "runs/r1", "drop", times=6)
     with pytest.raises(UserError, match="lost sight of the run r1, which goes on") as caught:
-        follow(api, "r1", Lines())
-    assert caught.value.remedy == typed("status", "r1")
+        follow(api, "r1", Lines(), "look")
+    assert caught.value.remedy == "look"
+
+
+def test_who_stops_looking_is_told_that_the_run_goes_on(
+    api: Api, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(following, "sleep", interrupted)
+    with pytest.raises(BaseException) as caught, reported(debug=False):
+        follow_to_the_end(api, api.client.get_run("r1"), True, Path("my.yaml"), no_wait=False)
+    assert getattr(caught.value, "exit_code", None) == 130
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        "stopped showing desk_2-1, which goes on",
+        f"-> {typed('status', 'r1', '-c', 'my.yaml')}",
+    ]
 
 
 def test_a_run_that_is_not_there(stub: KfpStub, api: Api) -> None:
-    with pytest.raises(UserError, match=r"did not show the run r2 \(404\): r2 not found"):
-        follow(api, "r2", Lines())
+    with pytest.raises(UserError, match=r"did not show the run r2 \(404\): r2 not found\n-> check what it names"):
+        follow(api, "r2", Lines(), "look")
 
 
 def status(stub: KfpStub, tmp_path: Path, *words: str) -> Any:
@@ -175,3 +193,10 @@ def test_status_without_any_run_says_how_to_make_one(stub: KfpStub, tmp_path: Pa
     stub.runs.clear()
     shown = status(stub, tmp_path)
     assert (shown.exit_code, shown.stderr.splitlines()[0]) == (2, "error: no run of desk_2 yet")
+
+
+def test_status_makes_no_experiment_where_there_is_none(stub: KfpStub, tmp_path: Path) -> None:
+    stub.experiments.clear()
+    shown = status(stub, tmp_path)
+    assert (shown.exit_code, shown.stderr.splitlines()[0]) == (2, "error: no run of desk_2 yet")
+    assert stub.experiments == []

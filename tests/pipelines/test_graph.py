@@ -7,6 +7,9 @@ import pytest
 import yaml
 from kfp import compiler
 
+from components.config import RunConfig
+from components.errors import UserError
+from pipelines.catalogue import Until, check_until
 from pipelines.ensemble import ensemble_pipeline, plan_pipeline
 from pipelines.selection import confirmed_selection_pipeline, selection_pipeline
 from pipelines.validation import validation_pipeline
@@ -153,3 +156,23 @@ def test_nothing_is_installed_at_run_time_and_every_step_says_what_it_is(specs: 
     assert list(specs[name]["root"]["inputDefinitions"]["parameters"]) == ["config", "run_name"]
     shown = {"ensemble": "loraloom", "confirmed": "loraloom-selection-confirmed"}
     assert specs[name]["pipelineInfo"]["name"] == shown.get(name, f"loraloom-{name}")
+
+
+def config(*datasets: str, target: str | None = None) -> RunConfig:
+    entries = [{"name": name, "path": "/data"} for name in datasets]
+    return RunConfig.model_validate({"model": {"id": "x"}, "datasets": entries, "selection": {"target": target}})
+
+
+@pytest.mark.parametrize("until", ["judge", "select", "confirm"])
+def test_one_dataset_has_nothing_to_be_compared_with(until: Until) -> None:
+    with pytest.raises(UserError, match="one dataset has no subsets to compare"):
+        check_until(config("a", target="a"), until)
+    check_until(config("a"), "promote")
+
+
+@pytest.mark.parametrize("until", ["select", "confirm"])
+def test_a_pipeline_that_chooses_for_a_dataset_needs_its_name(until: Until) -> None:
+    with pytest.raises(UserError, match=rf"--until {until} chooses .*\n-> set selection.target .* one of a, b"):
+        check_until(config("a", "b"), until)
+    check_until(config("a", "b", target="b"), until)
+    check_until(config("a", "b"), "judge")

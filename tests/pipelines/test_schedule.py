@@ -161,7 +161,15 @@ def test_the_commands(stub: KfpStub, tmp_path: Path) -> None:
     assert stub.recurringruns == []
     for words in (["list"], ["pause"], ["resume"], ["delete"]):
         shown = CliRunner().invoke(app, ["schedule", *words, "-c", str(config_file)])
-        assert shown.exit_code == 2 and "schedule" in shown.stderr
+        assert shown.exit_code == 2
+        hint = f"-> {typed('schedule', '-c', config_file)}"
+        assert shown.stderr.splitlines() == ["error: desk_2 has no schedule", hint]
+
+
+def test_who_only_asks_makes_no_experiment(stub: KfpStub, tmp_path: Path) -> None:
+    config = config_of(stub, tmp_path)
+    assert recurring_runs(connect(config.cluster), config) == []
+    assert stub.experiments == []
 
 
 def test_a_config_named_too_early_is_not_silently_another_one() -> None:

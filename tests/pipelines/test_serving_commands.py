@@ -103,9 +103,9 @@ def test_the_mode_is_passed_on(registry: Path, model: ModelConfig, source: Path,
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--model", "desk@nobody"], "no version of desk is the nobody"),
+        (["--model", "desk@nobody"], "no version of desk is the nobody\n-> run the pipeline first"),
         (["--model", "desk/7"], "desk has no version 7"),
-        (["--model", "none"], "no version of none is the champion"),
+        (["--model", "none"], "and `loraloom promote VERSION -m WHY` makes one the champion"),
         (["--model", "a b@c@d"], "'a b@c@d' names no registered model"),
         (["--model", "desk@champion", "--version", "2"], "two answers to one question"),
     ],
@@ -146,7 +146,7 @@ def test_a_config_names_the_same_ensemble(registry: Path, model: ModelConfig, so
         ("in.bad.jsonl", "in", "in would replace in.bad.jsonl, its source"),
         ("in.jsonl", "in.jsonl/out.jsonl", "in.jsonl/out.jsonl cannot be written"),
         ("in.jsonl", "folder.jsonl", "folder.jsonl cannot be written: Is a directory"),
-        ("nosuch.jsonl", "out.jsonl", "there is no file nosuch.jsonl"),
+        ("nosuch.jsonl", "out.jsonl", "there is no file nosuch.jsonl\n-> relative paths start at"),
     ],
 )
 def test_what_cannot_be_written_is_told_before_any_record_is_scored(

@@ -20,6 +20,7 @@ from components.config import RunConfig
 from components.config_transport import unpack
 from components.errors import UserError
 from components.object_store import open_store
+from pipelines import follow as following
 from pipelines import kfp_api
 from pipelines.cli import app
 from pipelines.invocation import typed
@@ -154,15 +155,18 @@ def test_a_question_that_is_dropped_is_asked_again(stub: KfpStub, tmp_path: Path
     stub.fail("GET", "experiments", "drop")
     stub.fail("GET", "pipelines", 503)
     submitted(config_of(stub, tmp_path))
-    assert len(stub.sent("GET", "experiments")) == len(stub.sent("GET", "pipelines")) == 2
+    assert len(stub.sent("GET", "experiments")) == 3  # kfp looks once more before it creates one
+    assert len(stub.sent("GET", "pipelines")) == 2
 
 
 def test_what_cannot_work_is_told_before_anything_is_uploaded(stub: KfpStub, tmp_path: Path) -> None:
     config = RunConfig.model_validate(settings(stub, tmp_path) | {"tracking": {}})
     with pytest.raises(UserError, match="cannot run on a cluster"):
         submitted(config)
+    with pytest.raises(UserError, match="one dataset has no subsets to compare"):
+        submit(connect(config.cluster), config, "select")
     assert list(open_store(config.storage, Path()).keys("")) == []
-    assert [request.path for request in stub.requests] == ["healthz", "healthz"]
+    assert [request.path for request in stub.requests] == ["healthz"] * 4
 
 
 # The way to the API ---------------------------------------------------------------------------------------------------
@@ -205,7 +209,7 @@ def test_several_users_need_a_namespace(stub: KfpStub, tmp_path: Path) -> None:
 
 def test_two_experiments_of_one_name_are_the_users_to_tell_apart(stub: KfpStub, tmp_path: Path) -> None:
     stub.experiments += [{"experiment_id": name, "display_name": "desk_2"} for name in ("a", "b")]
-    with pytest.raises(UserError, match="Multiple experiments") as caught:
+    with pytest.raises(UserError, match="several experiments are called desk_2") as caught:
         submitted(config_of(stub, tmp_path))
     assert "cluster.experiment" in caught.value.remedy
 
@@ -271,7 +275,9 @@ def test_a_certificate_that_nobody_vouches_for_is_told_and_can_be_named(stub: Kf
         assert connect(ClusterConfig(endpoint=secure.url, ca_bundle=str(certificate))).endpoint == secure.url
 
 
-def test_the_command_says_where_the_run_is(stub: KfpStub, tmp_path: Path) -> None:
+def test_the_command_says_where_the_run_is_and_at_its_end_where_its_report(
+    stub: KfpStub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config_file = tmp_path / "config.yaml"
     config_file.write_text(yaml.safe_dump(settings(stub, tmp_path)))
     shown = CliRunner().invoke(app, ["submit", "-c", str(config_file), "--no-wait"], catch_exceptions=False)
@@ -283,3 +289,9 @@ def test_the_command_says_where_the_run_is(stub: KfpStub, tmp_path: Path) -> Non
         f"-> {typed('status', run['run_id'], '-c', config_file)}",
     ]
     assert json.loads(json.dumps(run["runtime_config"])) == {"parameters": {}}
+    monkeypatch.setattr(following, "sleep", lambda seconds: run.update(state="SUCCEEDED"))
+    shown = CliRunner().invoke(app, ["submit", "-c", str(config_file)], catch_exceptions=False)
+    assert shown.stdout.splitlines()[-2:] == [
+        f"{run['display_name']} succeeded",
+        f"-> in MLflow at http://mlflow:5000, run {run['run_id']}: report.html, unless nothing had changed",
+    ]

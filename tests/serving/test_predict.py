@@ -157,7 +157,7 @@ def test_another_base_model_is_refused(folder, model, description, tmp_path):
         ("pair", {"text": ["x"]}, "needs the fields text, text_pair; not given: text_pair"),
         ("mood", {"text": ["x", None]}, r"row 1: text is NoneType, not text"),
         ("mood", {"text": ["x", "\ud800"]}, r"row 1: text is not valid UTF-8"),
-        ("pair", {"text": ["x", "y"], "text_pair": ["z"]}, "different numbers of rows"),
+        ("pair", {"text": ["x", "y"], "text_pair": ["z"]}, "different numbers of rows\n-> give each field all rows"),
     ],
 )
 def test_what_cannot_be_predicted_is_explained(predictor, dataset, fields, message):
