@@ -16,13 +16,11 @@ import numpy as np
 from benchmarks.truth import setting
 from benchmarks.truth.members import Members
 from benchmarks.truth.methods import Method, Parts, Results, add, table
-from benchmarks.truth.names import BASELINES, EACH, ENSEMBLE, FROM_START, GROUPS, RAW
+from benchmarks.truth.names import COMPARED, EACH, ENSEMBLE, FROM_START, GROUPS, RANDOM, RAW
 from benchmarks.truth.setting import Setting
 from benchmarks.truth.steps import run_until
 from components.artifacts import Artifact
 from components.validation.subsets import random_partitions
-
-RANDOM = "random groups"
 
 
 def controls(to: Setting, seeds: int) -> None:
@@ -34,9 +32,10 @@ def controls(to: Setting, seeds: int) -> None:
     for seed in range(seeds):
         for method in methods(members, groups, seed):
             add(results, members, method, seed)
-            rows = table(results, *BASELINES)
+            rows = table(results, *COMPARED)
             about = setting.about(config, summary, time.monotonic() - started)
-            to.keep("controls", {**about, "groups": groups, "seeds": seed + 1, **rows})
+            found = {"groups": groups, "seeds": seed + 1, "plan_flops": members.plan}
+            to.keep("controls", {**about, **found, **rows})
 
 
 def methods(members: Members, groups: list[list[str]], seed: int) -> Iterator[Method]:
@@ -58,9 +57,9 @@ def methods(members: Members, groups: list[list[str]], seed: int) -> Iterator[Me
     yield Method("two multi-task, averaged weights", [(members.averaged([once, again]), names)])
     for drawn in random_partitions(groups, names, 1, np.random.default_rng(seed)):  # none where there is no other
         parts: Parts = [(members.trained(group, seed), group) for group in drawn]
-        yield Method(f"{RANDOM}, own", parts)
-        yield Method(f"{RANDOM}, weighted", parts, weighted=True)
-        yield Method(f"{RANDOM} and multi-task, weighted", with_first(once, names, parts), weighted=True)
+        yield Method("random groups, own", parts)
+        yield Method("random groups, weighted", parts, weighted=True)
+        yield Method(RANDOM, with_first(once, names, parts), weighted=True)
     shares: Parts = [(members.brief(names, seed + 100 * k, 1 / m), names) for k in range(m)]
     yield Method(f"{m} adapters on everything, 1/{m} of the steps", shares, weighted=True)
 

@@ -34,12 +34,14 @@ class Members:
         theta: theta* as `warm_start` left it.
         point: where gradients were taken; theta* without a look-ahead.
         features: feature artifacts by dataset.
+        plan: FLOPs of choosing the groups, once features are there: solver and search.
     """
 
     def __init__(
-        self, step: Step, prepared: Prepared, theta: Artifact, point: Artifact, features: dict[str, Artifact]
+        self, step: Step, prepared: Prepared, theta: Artifact, point: Artifact, features: dict[str, Artifact], plan: int
     ) -> None:
         self.step, self.prepared, self.theta, self.point, self.features = step, prepared, theta, point, features
+        self.plan = plan
         self._loaded: tuple[str, OnDemand] | None = None  # the adapter asked for last
 
     @classmethod
@@ -50,7 +52,8 @@ class Members:
         names = [entry["name"] for entry in config["datasets"]]
         prepared = read_datasets(step, {name: keys[f"dataset/{name}"] for name in names})
         features = {name: load(step.store, keys[f"features/{name}"]) for name in names}
-        return cls(step, prepared, load(step.store, keys[START]), point_of(step, keys), features)
+        plan = sum(load(step.store, keys[label]).facts["flops"] for label in ("affinity", "partition"))
+        return cls(step, prepared, load(step.store, keys[START]), point_of(step, keys), features, plan)
 
     @property
     def spent(self) -> dict[str, int]:

@@ -9,5 +9,7 @@ BASES = {
 
 RAW, FROM_START, EACH = "multi-task, raw start", "multi-task", "an adapter each"
 BASELINES = (RAW, FROM_START, EACH)
+RANDOM = "random groups and multi-task, weighted"
+COMPARED = (*BASELINES, RANDOM)
 GROUPS, ENSEMBLE = "chosen groups, weighted", "multi-task and chosen groups, weighted"
 FULL, FROM_POINT = "from theta*, all epochs", "from the point, one epoch"

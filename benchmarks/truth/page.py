@@ -11,7 +11,7 @@ from benchmarks.marked import replace
 from benchmarks.truth.estimate_tables import ablations, affinities, calibration, second_model, study
 from benchmarks.truth.goals import goals
 from benchmarks.truth.markdown import Found, grid, mean, percent, setting, spread
-from benchmarks.truth.names import BASELINES, ENSEMBLE, FROM_POINT, FULL
+from benchmarks.truth.names import COMPARED, ENSEMBLE, FROM_POINT, FULL
 from benchmarks.truth.setting import HERE, RESULTS
 
 DOCS = HERE.parents[1] / "docs"
@@ -65,10 +65,11 @@ def controls(found: Found) -> str:
     note = (
         "theta*, features and the chosen groups are the same for all of them; random groups are others for\n"
         'each. Of "multi-task and chosen groups" the prior of the weights is on the multi-task adapter, of "chosen\n'
-        "groups and multi-task\" on the own group's. "
+        "groups and multi-task\" on the own group's. FLOPs by the first method's; where groups are chosen, solver and\n"
+        f"search took {found['plan_flops']:.3g} more, which are not in them. "
     ) + f"Groups: {'; '.join(', '.join(group) for group in found['groups'])}."
-    section, ours = _of_methods("Where a gain comes from", found, found, note, BASELINES), found["methods"]
-    apart = {other: ours.get(ENSEMBLE, {}).get(f"against {other}") for other in BASELINES}
+    section, ours = _of_methods("Where a gain comes from", found, found, note, COMPARED), found["methods"]
+    apart = {other: ours.get(ENSEMBLE, {}).get(f"against {other}") for other in COMPARED}
     told = [
         f"{one['calibrated']['value']:+.4f} ± {one['calibrated']['noise']:.4f} against {other}"
         for other, one in apart.items()
@@ -81,14 +82,14 @@ def recipes(found: Found) -> str:
     """Recipes by what they reach and cost."""
     note = (
         "Epochs of the warm start + of the groups; FLOPs by those of one multi-task\n"
-        "adapter from the raw initialisation, warm start, look-ahead and extraction counted."
+        "adapter from the raw initialisation, warm start, look-ahead and extraction counted, solver and search not."
     )
     return _of_methods("Which recipe", found, next(iter(found["recipes"].values())), note, found["against"])
 
 
 def beginnings(found: Found) -> str:
     """Groups' adapters by where they begin."""
-    note = "The chosen groups' own adapters; after one epoch, the last weights."
+    note = "The chosen groups' own adapters; after one epoch, the last weights. FLOPs without solver and search."
     return _of_methods("Where adapters begin", found, found, note, (FULL, FROM_POINT))
 
 

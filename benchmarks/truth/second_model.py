@@ -1,7 +1,7 @@
 """The same study on a second, differently shaped model: a small GPT-2, trained briefly as a language model.
 
 The base model of the common options lends its tokenizer. The GPT-2 (Conv1D layers, biases, learned positions, no gate)
-is made once, from the training texts of all sixteen datasets, none of whose test texts it sees.
+is made once for a number of steps, from the training texts of all sixteen datasets, none of whose test texts it sees.
 """
 
 import json
@@ -29,7 +29,7 @@ def second_model(to: Setting, steps: int, **validation: int) -> None:
         steps: of the model's pretraining.
         validation: settings of that section.
     """
-    made = to.root / "tiny-gpt2"
+    made = to.root / f"tiny-gpt2-{steps}"
     if not (made / "config.json").is_file():
         make(to.data, to.model, made, steps)
     other = replace(to, model=made, root=to.root / "gpt2")

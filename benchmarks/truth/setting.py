@@ -16,8 +16,14 @@ from typing import Any
 import typer
 import yaml
 
+from components.config import RunConfig
+
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
+SECTIONS = (
+    "lora", "warm_start", "gradients", "surrogate", "partition", "training", "boosting", "ensemble", "validation",
+    "selection",
+)  # fmt: skip
 REAL = HERE.parent / "real" / "config.yaml"
 # Twelve of the sixteen: every subset of twelve can be estimated. Left out are the longest texts and the two datasets
 # whose samples are too small or whose labels are too many for the noise to be averaged out in hours.
@@ -114,14 +120,14 @@ def keys_of(summary: dict[str, Any]) -> dict[str, str]:
 
 
 def about(config: dict[str, Any], summary: dict[str, Any], seconds: float) -> dict[str, Any]:
-    """What must stand beside numbers: date, machine, versions, settings, rows, wall clock. No path, no id."""
-    left_out = ("model", "datasets", "name", "tracking", "storage")
+    """What must stand beside numbers: date, machine, versions, all settings, rows, wall clock. No path, no id."""
+    whole = RunConfig.model_validate(config).model_dump(mode="json")
     return {
         "date": datetime.now(UTC).isoformat(timespec="minutes"),
         "wall_clock_seconds": round(seconds),
         "machine": {"cores": len(os.sched_getaffinity(0)), "processor": platform.machine()},
         "versions": summary["versions"],
-        "settings": {key: value for key, value in config.items() if key not in left_out},
+        "settings": {section: whole[section] for section in SECTIONS},
         "model": Path(config["model"]["id"]).name,
         "quantization": config["model"]["quantization"],
         "dtype": config["model"]["dtype"],
