@@ -105,7 +105,7 @@ class GroupEstimator:
 
     @property
     def flops(self) -> int:
-        """FLOPs of all matrix products of features so far: solving, and measuring losses."""
+        """FLOPs of all large matrix products so far: solving, and measuring losses."""
         return self._measuring + sum(part.solver.flops for part in self._parts)
 
     @property

@@ -90,7 +90,7 @@ class PathSolver:
         device: where the arithmetic runs, as torch names it.
 
     Attributes:
-        flops: of all matrix products of datasets' features so far.
+        flops: of all matrix products so far.
 
     Raises:
         UserError: a dataset has no rows, numbers that are not finite, or only zero features.
@@ -106,7 +106,7 @@ class PathSolver:
         features = [torch.from_numpy(block.features).to(device) / -self.scale for block in blocks]
         odds = [torch.from_numpy(-block.margin).to(device) for block in blocks]
         self._blocks, self._rotation = Blocks.rotated(features, odds)
-        self.flops = 4 * int(self.rows.sum()) * len(self._rotation) ** 2  # the Hessian, and the rotation
+        self.flops = 4 * int(self.rows.sum()) * len(self._rotation) ** 2  # the Hessian, and its basis
 
     def solve(
         self,
@@ -137,6 +137,7 @@ class PathSolver:
             inside = torch.from_numpy(members[part]).to(self.device)
             w, norm, iterations[:, part] = self._follow(inside, path[:, part], tolerance)
             weights[:, part] = (w @ self._rotation.T / self.scale).cpu().numpy()
+            self.flops += 2 * w.numel() * len(self._rotation)
             norms[:, part] = (norm * self.scale).cpu().numpy()
         return Solution(weights, norms, iterations)
 

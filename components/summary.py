@@ -149,10 +149,11 @@ def _adapters(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 def _cost(records: list[dict[str, Any]], facts: _Facts, made: Mapping[str, Any]) -> dict[str, Any]:
     """Seconds, memory and FLOPs by step, and what the ensemble costs over one multi-task adapter.
 
-    A step's FLOPs are those that this run spent. ``ours`` is what the result took, whichever run spent it: warm start,
-    look-ahead, extraction, the plan (estimates and the search for groups), all members and boosters, also where they
-    (of features: single rows) were reused, and no evaluation; ``multitask`` the multi-task adapter trained from theta*,
-    part of ``ours`` as it is a member; None where it was not asked for, or is the only group's.
+    A step's FLOPs are those that this run spent; steps that only measure have none. ``ours`` is what the result took,
+    whichever run spent it: warm start, look-ahead, extraction, the plan (estimates and the search for groups), all
+    members and boosters, also where they (of features: single rows) were reused, and no evaluation; ``multitask`` the
+    multi-task adapter trained from theta*, part of ``ours`` as it is a member; None where it was not asked for, or is
+    the only group's.
     """
     keys = ("step", "part", "seconds", "peak_memory_bytes", "flops", "reused")
     cost: dict[str, Any] = {"steps": [{key: record[key] for key in keys} for record in records]}

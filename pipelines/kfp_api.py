@@ -162,7 +162,9 @@ def _refusal(where: str, what: str, error: ApiException) -> UserError:
         )
     if error.status in GATEWAYS:
         return Unanswered(f"{where} did not {what} ({error.status}): {says}", remedy="try again in a while")
-    remedy = "see the log of its API server" if error.status >= 500 else "check what it names: an id, or cluster.*"
+    remedy = "see the log of its API server"
+    if error.status in (400, 404):
+        remedy = "check the id that was given, and cluster.* in the config"
     return UserError(f"{where} did not {what} ({error.status}): {says}", remedy=remedy)
 
 

@@ -118,7 +118,7 @@ def _findings(summary: Summary) -> Iterator[str]:
         yield f"ensemble against {name}: {difference:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}"
     share = summary["cost"].get("extra_flops_share")
     if share is not None:
-        yield f"training FLOPs beyond one adapter on everything, which is a member: {100 * share:+.0f} %"
+        yield f"FLOPs beyond one adapter on everything, which is a member: {100 * share:+.0f} %"
     yield from _apart(summary)
     promotion = summary["promotion"]
     yield f"promotion: {promotion['decision']}" + (f" ({promotion['reason']})" if promotion["reason"] else "")

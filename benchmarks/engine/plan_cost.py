@@ -3,7 +3,7 @@
 Estimating is warm start, look-ahead, extraction and solver; the plan is that and the search for a partition.
 FLOPs are those of the full sizes: 400 rows a dataset for warm start and look-ahead, as many as the pipeline takes for
 features, all training rows in fine-tuning; by the formula of ``components/flops.py`` from the rows' true lengths, and
-the solver's and the search's as counted while they ran. Model passes run on a share of the rows
+the solver's and the search's as they count them. Model passes run on a share of the rows
 (``LORALOOM_BENCH_SHARE``, 0.05 if not given), and two subsets are fine-tuned; their seconds are reckoned up from there,
 in proportion. Estimate and partition run on tables of full size: the rows at hand, repeated. The plan and fine-tuning
 take turns; seconds are medians. The plan always estimates as many subsets as the pipeline does by default, also where
@@ -19,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 from peft import PeftModel
-from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.measure import Row
 from benchmarks.setting import DATA, MAX_LENGTH, MODEL, base_model, datasets
@@ -82,7 +81,7 @@ def rows() -> list[Row]:
     turns = [(_plan(base, tasks), _fine_tuning(base, tasks)) for _ in range(REPEATS)]
     spent = _Spent(*(statistics.median(part) for part in zip(*(astuple(plan.spent) for plan, _ in turns), strict=True)))
     speed = statistics.median(seconds for _, seconds in turns)
-    solver, search, subsets = _counted(tasks, turns[0][0])
+    solver, search, subsets = turns[0][0].solver, turns[0][0].search, turns[0][0].subsets
     estimating, plan = warm + extract + solver, warm + extract + solver + search
     note = (
         f"{len(tasks)} datasets, {sum(len(task.train) for task in tasks)} training rows, {EPOCHS} epochs; warm start "
@@ -142,12 +141,12 @@ class _Spent:
 
 @dataclass(frozen=True)
 class _Plan:
-    """One run of the plan: what it took, the features it went by, and how many weights an adapter has."""
+    """One run of the plan: what it took, FLOPs of estimating and of searching, and how many subsets were estimated."""
 
     spent: _Spent
-    parameters: int
-    train: list[Features]
-    validation: list[Features]
+    solver: int
+    search: int
+    subsets: int
 
 
 def _plan(base: Base, tasks: list[_Task]) -> _Plan:
@@ -170,27 +169,19 @@ def _plan(base: Base, tasks: list[_Task]) -> _Plan:
     tables = [_repeated(table, size) for table, size in zip(taken, sizes, strict=True)]
     train, validation = tables[::2], tables[1::2]
     begin = time.perf_counter()
-    estimated = _estimated(tasks, train, validation, parameters)
-    middle = time.perf_counter()
-    _partition(tasks, *estimated)
+    estimator, members, estimates = _estimated(tasks, train, validation, parameters)
+    middle, solver = time.perf_counter(), estimator.flops
+    _partition(tasks, estimator, members, estimates)
     end = time.perf_counter()
     warm, extract = (float(seconds) / SHARE for seconds in np.diff(marks))
-    return _Plan(_Spent(warm, extract, middle - begin, end - middle), parameters, train, validation)
+    spent = _Spent(warm, extract, middle - begin, end - middle)
+    return _Plan(spent, solver, estimator.flops - solver, len(members))
 
 
 def _repeated(table: Features, count: int) -> Features:
     """``count`` rows: those of the table over and over."""
     index = np.resize(np.arange(len(table.row)), count)
     return Features(np.arange(count), table.features[index], table.margin[index])
-
-
-def _counted(tasks: list[_Task], plan: _Plan) -> tuple[float, float, int]:
-    """FLOPs of estimate and of partition, and how many subsets were estimated; by itself, as counting slows down."""
-    with FlopCounterMode(display=False) as counter:
-        estimator, members, estimates = _estimated(tasks, plan.train, plan.validation, plan.parameters)
-        solver = counter.get_total_flops()
-        _partition(tasks, estimator, members, estimates)
-    return solver, counter.get_total_flops() - solver, len(members)
 
 
 def _estimated(

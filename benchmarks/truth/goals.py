@@ -123,10 +123,11 @@ def _boosting(found: Found) -> list[list[str]]:
 
 
 def _reached(one: Found | None, goal: float) -> str:
-    """By the value; one below the goal whose interval reaches it decides nothing."""
-    if one is None or one["value"] < goal <= one["high"]:
-        return "not clear"
-    return _met(one["value"] >= goal)
+    """By the value, and whether the interval agrees."""
+    if one is None:
+        return "unknown"
+    sure = one["low"] >= goal or one["high"] < goal
+    return _met(one["value"] >= goal) + ("" if sure else ", not clearly")
 
 
 def _met(holds: bool) -> str:

@@ -20,6 +20,7 @@ from components.config import RunConfig
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
+# of the config: what decides results, defaults too
 SECTIONS = (
     "lora", "warm_start", "gradients", "surrogate", "partition", "training", "boosting", "ensemble", "validation",
     "selection",
@@ -120,7 +121,7 @@ def keys_of(summary: dict[str, Any]) -> dict[str, str]:
 
 
 def about(config: dict[str, Any], summary: dict[str, Any], seconds: float) -> dict[str, Any]:
-    """What must stand beside numbers: date, machine, versions, all settings, rows, wall clock. No path, no id."""
+    """What must stand beside numbers: date, machine, versions, settings, rows, wall clock. No path, no id."""
     whole = RunConfig.model_validate(config).model_dump(mode="json")
     return {
         "date": datetime.now(UTC).isoformat(timespec="minutes"),

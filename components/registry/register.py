@@ -201,7 +201,7 @@ def version_number(client: MlflowClient, name: str, version: str) -> str:
         raise UserError(
             f"no version of {name} is the {version}",
             remedy="run the pipeline first, or give a version's number; where it has run, `loraloom history` says why "
-            "none was promoted, and `loraloom promote VERSION -m WHY` makes one the champion",
+            "none was promoted",
         )
     return found.version
 

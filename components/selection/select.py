@@ -70,6 +70,7 @@ def _selected(step: Step, prepared: Prepared, found: dict[str, Artifact]) -> dic
     order = forward_selection(estimator, target, names)
     scores = random_scores(estimator, target, names, subsets=settings.subsets, seed=seed)
     everything = estimator.solve(np.ones((1, len(names)), dtype=bool)).loss[0, 0, target]
+    step.flops += estimator.flops
     return {
         "target": settings.target,
         "datasets": names,

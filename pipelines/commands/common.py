@@ -12,7 +12,6 @@ from rich.text import Text
 
 from components.errors import UserError
 from pipelines.crash import PipelineCrash
-from pipelines.invocation import typed
 
 PROBLEMS_ON_A_SCREEN = 15
 USER_ERROR, CRASH, INTERRUPTED = 2, 1, 130
@@ -41,7 +40,7 @@ def reported(debug: bool, *, all_problems: bool = False) -> Iterator[None]:
         shown = error.problems if all_problems else error.problems[:PROBLEMS_ON_A_SCREEN]
         lines = [f"  {line}" for line in shown]
         if hidden := len(error.problems) - len(shown):
-            lines.append(f"  ... and {hidden} more: {typed('check')} lists them all")
+            lines.append(f"  ... and {hidden} more: `loraloom check` lists them all")
         _tell(errors, error.what, lines, error.remedy)
         raise typer.Exit(USER_ERROR) from None
     except PipelineCrash as crash:

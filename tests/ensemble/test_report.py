@@ -75,7 +75,7 @@ def test_the_whole_report(html):
     assert page.tags.count("svg") == 5
     assert "The ensemble beats one multi-task adapter by 1.6 points" in page.text
     best = summary["average"]["ensemble"]["metric"]
-    assert f"{100 * best['value']:.1f} % against" in page.text and "for +107.7 % training FLOPs" in page.text
+    assert f"{100 * best['value']:.1f} % against" in page.text and "for +107.7 % FLOPs" in page.text
     for name in NAMES:
         assert f"{summary['results'][name]['multitask']['cross_entropy']['value']:.3f}" in page.text
         assert digest("dataset", name)[:12] in page.text
@@ -173,7 +173,7 @@ def test_parts_of_parts_may_be_missing():
     summary["mlflow"]["tracking_uri"] = None
     del summary["results"]["boolq"]["per_dataset"], summary["comparisons"][0]["by_dataset"]["boolq"]
     page = Page(render_report(summary, figures={}))
-    assert "training FLOPs" not in page.text and "p < 0.001)." in page.text
+    assert "% FLOPs" not in page.text and "p < 0.001)." in page.text
     assert "Promotion" in page.sections
 
 

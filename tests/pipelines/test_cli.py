@@ -210,7 +210,7 @@ def test_a_failure_fits_one_screen(capsys: pytest.CaptureFixture[str]) -> None:
     assert getattr(caught.value, "exit_code", None) == 2
     lines = capsys.readouterr().err.splitlines()
     assert lines[:2] == ["error: dataset 'a' cannot be used", "  a.jsonl:1: no label [x]"]
-    assert lines[-2:] == [f"  ... and 25 more: {typed('check')} lists them all", "-> mend it"]
+    assert lines[-2:] == ["  ... and 25 more: `loraloom check` lists them all", "-> mend it"]
     assert len(lines) == 18
 
 

@@ -159,7 +159,7 @@ def test_who_stops_looking_is_told_that_the_run_goes_on(
 
 
 def test_a_run_that_is_not_there(stub: KfpStub, api: Api) -> None:
-    with pytest.raises(UserError, match=r"did not show the run r2 \(404\): r2 not found\n-> check what it names"):
+    with pytest.raises(UserError, match=r"did not show the run r2 \(404\): r2 not found\n-> check the id"):
         follow(api, "r2", Lines(), "look")
 
 

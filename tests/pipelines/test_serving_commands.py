@@ -105,7 +105,7 @@ def test_the_mode_is_passed_on(registry: Path, model: ModelConfig, source: Path,
     [
         (["--model", "desk@nobody"], "no version of desk is the nobody\n-> run the pipeline first"),
         (["--model", "desk/7"], "desk has no version 7"),
-        (["--model", "none"], "and `loraloom promote VERSION -m WHY` makes one the champion"),
+        (["--model", "none"], "`loraloom history` says why none was promoted"),
         (["--model", "a b@c@d"], "'a b@c@d' names no registered model"),
         (["--model", "desk@champion", "--version", "2"], "two answers to one question"),
     ],

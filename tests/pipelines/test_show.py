@@ -153,7 +153,7 @@ def test_result_shows_the_table_and_the_verdict() -> None:
         "c macro F1 33.3 90.0 91.2",
         "average 36.1 80.3 81.2",
         "ensemble against one adapter: +0.9 points, 95 % interval +0.1 to +1.7",
-        "training FLOPs beyond one adapter on everything, which is a member: +8 %",
+        "FLOPs beyond one adapter on everything, which is a member: +8 %",
         "promotion: refused (b lost 1.0 point)",
         f"-> {typed('report', '-c', 'config.yaml')} tables, curves and figures",
     ):
