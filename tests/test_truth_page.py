@@ -9,6 +9,7 @@ import pytest
 from benchmarks.marked import END
 from benchmarks.truth import page
 from benchmarks.truth.estimate_tables import by_dataset
+from benchmarks.truth.figures import controls as draw_controls
 from benchmarks.truth.goals import goals
 from benchmarks.truth.markdown import grid, interval, percent, spread
 from benchmarks.truth.names import FROM_POINT, FULL
@@ -86,6 +87,24 @@ def test_the_page_has_the_tables_that_were_measured_and_no_others(tmp_path: Path
         "look-ahead, extraction, solver and search alone +7.5 %"
     )
     assert f"| FLOPs over one multi-task adapter, raw start | 9 % | <= 5 % | {told} (16 datasets) | no |" in text
+
+
+def test_pictures_stand_below_their_tables(tmp_path: Path) -> None:
+    text = write(tmp_path, controls=controls())
+    assert (
+        "against an adapter each, +0.0123 ± 0.0040 against random groups and multi-task, weighted.\n\n![Metric of"
+        in text
+    )
+    assert "](truth-controls.png)\n" in text and "truth-study.png" not in text
+    assert (tmp_path / "truth-controls.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_picture_shows_differences_with_their_intervals() -> None:
+    (axes,) = draw_controls(controls()).axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["multi-task and chosen groups, weighted (2.25)"]
+    line, points = axes.collections
+    assert line.get_segments()[0][:, 0].tolist() == pytest.approx([0.83, 1.63])  # 1.23 ± 0.4 points
+    assert points.get_offsets()[:, 0].tolist() == pytest.approx([1.23])
 
 
 def test_goals_lack_what_has_not_been_compared_yet(tmp_path: Path) -> None:

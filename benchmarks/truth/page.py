@@ -9,6 +9,7 @@ from pathlib import Path
 
 from benchmarks.marked import replace
 from benchmarks.truth.estimate_tables import ablations, affinities, calibration, second_model, study
+from benchmarks.truth.figures import CAPTIONS, pictures
 from benchmarks.truth.goals import goals
 from benchmarks.truth.markdown import Found, grid, mean, percent, setting, spread
 from benchmarks.truth.names import COMPARED, ENSEMBLE, FROM_POINT, FULL
@@ -20,10 +21,17 @@ BEGIN = "<!-- results: python -m benchmarks.truth.page -->"
 
 
 def write(results: Path, engine: Path, docs: Path) -> None:
-    """Replace what stands between the two marks of each page by the tables there are."""
+    """Replace what stands between the two marks of each page by the tables there are, and draw their pictures."""
     found = {path.stem: json.loads(path.read_text()) for path in results.glob("*.json")}
+    drawn = pictures(found)
+    for name, image in drawn.items():
+        (docs / f"truth-{name}.png").write_bytes(image)
     for page, names in PAGES.items():
-        shown = [SECTIONS[name](found[name]) for name in names if name in found]
+        shown = [
+            SECTIONS[name](found[name]) + (f"\n\n![{CAPTIONS[name]}](truth-{name}.png)" if name in drawn else "")
+            for name in names
+            if name in found
+        ]
         if page == "truth.md":
             shown.insert(0, goals(found, json.loads(engine.read_text())))
         replace(docs / page, BEGIN, "\n\n".join(shown))
