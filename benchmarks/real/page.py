@@ -33,9 +33,10 @@ def setting(result: dict[str, Any]) -> str:
     """When, on what and how it ran."""
     settings, rows, versions = result["settings"], result["rows"], result["versions"]
     training, warm, steps = settings["training"], settings["warm_start"], settings["boosting"]["steps"]
+    cores = result["machine"]["cores"]
     libraries = ", ".join(f"{name} {versions[name]}" for name in ("torch", "transformers", "peft", "bitsandbytes"))
     return (
-        f"**{result['date']}**, {result['machine']['cores']} CPU cores, "
+        f"**{result['date']}**, {cores} CPU core{'s' * (cores != 1)}, "
         f"{result['wall_clock_seconds'] / 60:.0f} minutes from start to end; {libraries}.\n"
         f"{result['quantization']} base with {result['dtype']} arithmetic, LoRA rank "
         f"{settings['lora']['rank']} on all linear layers, seed {result['seed']}. At most {rows['train']} training,\n"
