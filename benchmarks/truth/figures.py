@@ -29,7 +29,7 @@ def controls(found: Found) -> Figure:
     axes.scatter(gains, heights, color=colours, s=26, zorder=3)
     axes.axvline(0, color=PALETTE["muted"], linewidth=0.8)
     axes.set_yticks(heights, [f"{name} ({row['relative_flops']:.2f})" for name, row in rows.items()])
-    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.invert_yaxis()
     axes.set_xlabel(f"points beyond {RAW} (FLOPs in brackets)")
     axes.grid(axis="x")
     axes.tick_params(length=0)
