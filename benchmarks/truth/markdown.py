@@ -9,9 +9,9 @@ Found = dict[str, Any]
 def setting(found: Found) -> str:
     """When, on what and how it ran."""
     rows, training, warm = found["rows"], found["settings"]["training"], found["settings"]["warm_start"]
-    ahead = warm.get("lookahead", 0)  # there was none before
+    ahead, cores = warm.get("lookahead", 0), found["machine"]["cores"]  # there was no look-ahead before
     return (
-        f"**{found['date'][:10]}**, {found['machine']['cores']} CPU cores, "
+        f"**{found['date'][:10]}**, {cores} CPU core{'s' * (cores != 1)}, "
         f"{found['wall_clock_seconds'] / 60:.0f} minutes (the last call, which found what others had made); "
         f"torch {found['versions']['torch']}, seed {found['seed']}.\n"
         f"{found['model']}, {found['quantization']}/{found['dtype']} base, {len(found['datasets'])} datasets, at most "
