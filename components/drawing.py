@@ -6,11 +6,12 @@ blindness.
 """
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -78,6 +79,22 @@ def canvas_of(width: float, height: float, lines: int, columns: int) -> tuple[Fi
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure, list(figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).ravel())
+
+
+def label_rows(axes: Axes, labels: Sequence[str]) -> None:
+    """One row a label at the heights 0, 1, ..., the first on top, and lines to read values along."""
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylim(max(len(labels), 1) - 0.5, -0.5)
+    axes.grid(axis="x")
+    axes.tick_params(length=0)
+    axes.spines["left"].set_visible(False)
+
+
+def draw_dots(axes: Axes, values: np.ndarray, noise: np.ndarray, colours: Sequence[str]) -> None:
+    """A dot a row, with a line as far to both sides as its noise."""
+    heights = np.arange(len(values))
+    axes.hlines(heights, values - noise, values + noise, color=colours, linewidth=1.6)
+    axes.scatter(values, heights, color=colours, s=26, zorder=3)
 
 
 def render(figure: Figure) -> Image:

@@ -81,15 +81,16 @@ def rows() -> list[Row]:
     turns = [(_plan(base, tasks), _fine_tuning(base, tasks)) for _ in range(REPEATS)]
     spent = _Spent(*(statistics.median(part) for part in zip(*(astuple(plan.spent) for plan, _ in turns), strict=True)))
     speed = statistics.median(seconds for _, seconds in turns)
-    solver, search, subsets = turns[0][0].solver, turns[0][0].search, turns[0][0].subsets
-    estimating, plan = warm + extract + solver, warm + extract + solver + search
+    counted = turns[0][0]
+    estimating = warm + extract + counted.solver
+    plan = estimating + counted.search
     note = (
         f"{len(tasks)} datasets, {sum(len(task.train) for task in tasks)} training rows, {EPOCHS} epochs; warm start "
-        f"and look-ahead {warm:.2e}, extraction {extract:.2e}, solver {solver:.2e}, search {search:.2e}"
+        f"and look-ahead {warm:.2e}, extraction {extract:.2e}, solver {counted.solver:.2e}, search {counted.search:.2e}"
     )
     timed = f"{spent}; medians of {REPEATS}; model passes on {SHARE:g} of the rows, {FINE_TUNED} subsets fine-tuned"
     found = []
-    for count in (SUBSETS, subsets):
+    for count in (SUBSETS, counted.subsets):
         tuned, took, target = count * subset, speed * count * subset, 105 if DATA and count == SUBSETS else None
         found += [
             _row(f"estimating, {count} subsets, FLOPs", estimating, tuned, target, "FLOPs", note),

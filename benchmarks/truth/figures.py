@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.truth.markdown import Found
 from benchmarks.truth.names import ENSEMBLE, RAW
-from components.drawing import PALETTE, canvas, drawn
+from components.drawing import PALETTE, canvas, draw_dots, drawn, label_rows
 from components.validation.figures import agreement
 
 
@@ -23,17 +23,10 @@ def controls(found: Found) -> Figure:
     apart = [row[f"against {RAW}"]["metric"] for row in rows.values()]
     gains, noise = (np.array([100 * one[key] for one in apart]) for key in ("value", "noise"))
     figure, axes = canvas(7.2, 0.9 + 0.27 * len(rows))
-    heights = np.arange(len(rows))
-    colours = [PALETTE["ensemble" if name == ENSEMBLE else "base"] for name in rows]
-    axes.hlines(heights, gains - noise, gains + noise, color=colours, linewidth=1.6)
-    axes.scatter(gains, heights, color=colours, s=26, zorder=3)
+    draw_dots(axes, gains, noise, [PALETTE["ensemble" if name == ENSEMBLE else "base"] for name in rows])
     axes.axvline(0, color=PALETTE["muted"], linewidth=0.8)
-    axes.set_yticks(heights, [f"{name} ({row['relative_flops']:.2f})" for name, row in rows.items()])
-    axes.invert_yaxis()
+    label_rows(axes, [f"{name} ({row['relative_flops']:.2f})" for name, row in rows.items()])
     axes.set_xlabel(f"points beyond {RAW} (FLOPs in brackets)")
-    axes.grid(axis="x")
-    axes.tick_params(length=0)
-    axes.spines["left"].set_visible(False)
     return figure
 
 

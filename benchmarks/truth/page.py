@@ -23,18 +23,19 @@ BEGIN = "<!-- results: python -m benchmarks.truth.page -->"
 def write(results: Path, engine: Path, docs: Path) -> None:
     """Replace what stands between the two marks of each page by the tables there are, and draw their pictures."""
     found = {path.stem: json.loads(path.read_text()) for path in results.glob("*.json")}
-    drawn = pictures(found)
-    for name, image in drawn.items():
+    for name, image in pictures(found).items():
         (docs / f"truth-{name}.png").write_bytes(image)
     for page, names in PAGES.items():
-        shown = [
-            SECTIONS[name](found[name]) + (f"\n\n![{CAPTIONS[name]}](truth-{name}.png)" if name in drawn else "")
-            for name in names
-            if name in found
-        ]
+        shown = [_section(name, found[name]) for name in names if name in found]
         if page == "truth.md":
             shown.insert(0, goals(found, json.loads(engine.read_text())))
         replace(docs / page, BEGIN, "\n\n".join(shown))
+
+
+def _section(name: str, found: Found) -> str:
+    """A study's section, with its picture below where it has one."""
+    text = SECTIONS[name](found)
+    return f"{text}\n\n![{CAPTIONS[name]}](truth-{name}.png)" if name in CAPTIONS else text
 
 
 def first_order(found: Found) -> str:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from components.drawing import PALETTE, Image, canvas, canvas_of, drawn
+from components.drawing import PALETTE, Image, canvas, canvas_of, drawn, label_rows
 
 Summary = dict[str, Any]
 
@@ -104,12 +104,8 @@ def result_dots(summary: Summary) -> Figure:
         _dots(axes, method, [(k + shift, one[method]) for k, (_, one) in enumerate(rows) if method in one])
     if summary.get("average"):
         axes.axhline(0.5, color=PALETTE["muted"], linewidth=0.8)
-    axes.set_yticks(range(len(rows)), [label for label, _ in rows])
-    axes.set_ylim(len(rows) - 0.5, -0.5)
+    label_rows(axes, [label for label, _ in rows])
     axes.set_xlabel("test accuracy, or macro-F1 where marked F1 (%), with 95 % intervals")
-    axes.grid(axis="x")
-    axes.tick_params(length=0)
-    axes.spines["left"].set_visible(False)
     figure.legend(loc="outside upper center", ncols=6, handletextpad=0.2, columnspacing=1.3)
     return figure
 

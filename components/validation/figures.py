@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from components.drawing import PALETTE, Image, canvas, drawn
+from components.drawing import PALETTE, Image, canvas, draw_dots, drawn, label_rows
 from components.validation.labels import PARTITIONS
 
 Facts = Mapping[str, Any]
@@ -85,15 +85,9 @@ def partitions(facts: Facts) -> Figure:
     """Every partition's true test loss with the seeds' standard deviation."""
     results = facts["partitions"]
     figure, axes = canvas(5.6, 0.9 + 0.3 * len(results))
-    heights = np.arange(len(results))
     colours = [PALETTE["ensemble" if one["name"] == "chosen" else "base"] for one in results]
-    losses, spreads = ([one[key] for one in results] for key in ("test", "spread"))
-    axes.hlines(heights, np.subtract(losses, spreads), np.add(losses, spreads), color=colours, linewidth=1.6)
-    axes.scatter(losses, heights, color=colours, s=26, zorder=3)
-    axes.set_yticks(heights, [f"{PARTITIONS.get(one['name'], one['name'])} ({one['adapters']})" for one in results])
-    axes.set_ylim(len(results) - 0.5, -0.5)
+    losses, spreads = (np.array([one[key] for one in results]) for key in ("test", "spread"))
+    draw_dots(axes, losses, spreads, colours)
+    label_rows(axes, [f"{PARTITIONS.get(one['name'], one['name'])} ({one['adapters']})" for one in results])
     axes.set_xlabel("test loss / label entropy, mean over datasets (adapters in brackets)")
-    axes.grid(axis="x")
-    axes.tick_params(length=0)
-    axes.spines["left"].set_visible(False)
     return figure
