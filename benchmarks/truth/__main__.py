@@ -117,14 +117,15 @@ def sources(
 @app.command()
 def second_model(
     context: typer.Context,
+    folder: Annotated[Path, typer.Argument(help="To write it to.")],
     steps: Annotated[int, typer.Option(help="Batches of the model's pretraining.")] = 1000,
-    subsets: Subsets = 24,
-    seeds: Seeds = 3,
 ) -> None:
-    """The study on a GPT-2 that is trained first."""
-    from benchmarks.truth.second_model import second_model
+    """Make a GPT-2 that any table can be asked of: ``--model FOLDER``, and ``--out`` for its numbers."""
+    from benchmarks.truth.second_model import make
 
-    second_model(context.obj, steps, subsets=subsets, pairs=0, partitions=1, seeds=seeds)
+    if folder.exists():
+        raise typer.BadParameter(f"{folder} exists; name another, or take that one for --model")
+    make(context.obj.data, context.obj.model, folder, steps)
 
 
 @app.command()

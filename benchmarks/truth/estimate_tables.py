@@ -7,7 +7,7 @@ from components.validation.labels import PARTITIONS, PREDICTORS
 from components.validation.verdict import ONE_FIFTH_PERCENT
 
 
-def study(found: Found, title: str = "Estimates against real fine-tunes") -> str:
+def study(found: Found) -> str:
     """Ranking, error, partitions and cost of one validation."""
     overall, counts = found["overall"], found["counts"]
     rows = []
@@ -30,7 +30,7 @@ def study(found: Found, title: str = "Estimates against real fine-tunes") -> str
     ]
     ahead = ", ".join(f"{PREDICTORS[name]} {interval(gain)}" for name, gain in overall["advantages"].items())
     parts = [
-        f"## {title}",
+        "## Estimates against real fine-tunes",
         "",
         setting(found),
         f"{counts['random']} random subsets of {found['subset_size']} datasets and the groups of "
@@ -111,11 +111,6 @@ def cost(found: Found) -> str:
         f"{tuned['flops']:.3g}{hours}. Fine-tuning 50 subsets of 0.3 n would take {found['ratio_published']:.0f} times "
         f"the FLOPs of estimating, fine-tuning as many as were estimated {found['ratio_own']:,.0f} times{own}."
     )
-
-
-def second_model(found: Found) -> str:
-    """The study on the other model."""
-    return study(found, f"The same on a GPT-2 with {found['pretraining_steps']} steps of pretraining")
 
 
 def ablations(found: Found) -> str:

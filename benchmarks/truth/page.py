@@ -1,14 +1,16 @@
 """Put the numbers of ``benchmarks/truth/results/*.json`` into ``docs/truth.md``, what they decide into ``results.md``.
 
+Those of the second model, in the folder ``gpt2`` there, have the page ``truth-gpt2.md``.
+
 python -m benchmarks.truth.page
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from benchmarks.marked import replace
-from benchmarks.truth.estimate_tables import ablations, affinities, calibration, second_model, study
+from benchmarks.truth.estimate_tables import ablations, affinities, calibration, study
 from benchmarks.truth.figures import CAPTIONS, pictures
 from benchmarks.truth.goals import goals
 from benchmarks.truth.markdown import Found, grid, mean, percent, setting, spread
@@ -22,20 +24,26 @@ BEGIN = "<!-- results: python -m benchmarks.truth.page -->"
 
 def write(results: Path, engine: Path, docs: Path) -> None:
     """Replace what stands between the two marks of each page by the tables there are, and draw their pictures."""
-    found = {path.stem: json.loads(path.read_text()) for path in results.glob("*.json")}
-    for name, image in pictures(found).items():
-        (docs / f"truth-{name}.png").write_bytes(image)
-    for page, names in PAGES.items():
-        shown = [_section(name, found[name]) for name in names if name in found]
-        if page == "truth.md":
-            shown.insert(0, goals(found, json.loads(engine.read_text())))
+    for page, (folder, names) in PAGES.items():
+        kept = {path.stem: json.loads(path.read_text()) for path in (results / folder).glob("*.json")}
+        found = {name: kept[name] for name in names if name in kept}
+        drawn = pictures(found)
+        for name, image in drawn.items():
+            (docs / _picture(page, name)).write_bytes(image)
+        shown = [SECTIONS[name](numbers) + _shown(page, name, drawn) for name, numbers in found.items()]
+        if names is not CHOICES:
+            shown.insert(0, goals(kept, None if folder else json.loads(engine.read_text())))
         replace(docs / page, BEGIN, "\n\n".join(shown))
 
 
-def _section(name: str, found: Found) -> str:
-    """A study's section, with its picture below where it has one."""
-    text = SECTIONS[name](found)
-    return f"{text}\n\n![{CAPTIONS[name]}](truth-{name}.png)" if name in CAPTIONS else text
+def _picture(page: str, study: str) -> str:
+    """The file of a study's picture on a page."""
+    return f"{Path(page).stem}-{study}.png"
+
+
+def _shown(page: str, study: str, drawn: Collection[str]) -> str:
+    """What stands below a study's tables: its picture, where it has one."""
+    return f"\n\n![{CAPTIONS[study]}]({_picture(page, study)})" if study in drawn else ""
 
 
 def first_order(found: Found) -> str:
@@ -189,7 +197,6 @@ SECTIONS: dict[str, Callable[[Found], str]] = {
     "beginnings": beginnings,
     "boosting": boosting,
     "sources": sources,
-    "second_model": second_model,
     "ablations": ablations,
     "affinities": affinities,
     "calibration": calibration,
@@ -197,7 +204,9 @@ SECTIONS: dict[str, Callable[[Found], str]] = {
 
 # What they say is why the defaults are as they are.
 CHOICES = ("recipes", "beginnings", "boosting", "ablations", "affinities", "calibration")
-PAGES = {"truth.md": [name for name in SECTIONS if name not in CHOICES], "results.md": CHOICES}
+CLAIMS = tuple(name for name in SECTIONS if name not in CHOICES)
+# By page: the folder of the numbers, and the studies it shows.
+PAGES = {"truth.md": ("", CLAIMS), "results.md": ("", CHOICES), "truth-gpt2.md": ("gpt2", tuple(SECTIONS))}
 
 if __name__ == "__main__":
     write(RESULTS, ENGINE, DOCS)

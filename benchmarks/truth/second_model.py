@@ -1,12 +1,10 @@
-"""The same study on a second, differently shaped model: a small GPT-2, trained briefly as a language model.
+"""A second, differently shaped model for the same studies: a small GPT-2, trained briefly as a language model.
 
 The base model of the common options lends its tokenizer. The GPT-2 (Conv1D layers, biases, learned positions, no gate)
-is made once for a number of steps, from the training texts of all sixteen datasets, none of whose test texts it sees.
+learns from the training texts of all sixteen datasets, and sees none of their test texts.
 """
 
 import json
-import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,30 +13,21 @@ import torch
 import yaml
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
-from benchmarks.truth.setting import REAL, Setting, note
-from benchmarks.truth.study import measured
+from benchmarks.truth.setting import REAL, note
 
 WIDTH, LAYERS, HEADS, LENGTH = 192, 4, 6, 128
 BATCH, RATE = 16, 1e-3
 
 
-def second_model(to: Setting, steps: int, **validation: int) -> None:
-    """Make the model if it is not there, then run the study on it.
+def make(data: Path, tokenizer_of: Path, folder: Path, steps: int) -> None:
+    """Train a GPT-2 of about three million weights.
 
     Args:
-        steps: of the model's pretraining.
-        validation: settings of that section.
+        data: folder with one folder a dataset.
+        tokenizer_of: folder of the model whose tokenizer it takes.
+        folder: to write it to, whole or not at all; there is none yet.
+        steps: batches of next tokens.
     """
-    made = to.root / f"tiny-gpt2-{steps}"
-    if not (made / "config.json").is_file():
-        make(to.data, to.model, made, steps)
-    other = replace(to, model=made, root=to.root / "gpt2")
-    found, _ = measured(other, other.config(validation=validation))
-    to.keep("second_model", {**found, "pretraining_steps": steps})
-
-
-def make(data: Path, tokenizer_of: Path, folder: Path, steps: int) -> None:
-    """Train a GPT-2 of about three million weights for ``steps`` batches of next tokens."""
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_of)
     tokens = _tokens(data, tokenizer)
     torch.manual_seed(0)
@@ -69,8 +58,7 @@ def make(data: Path, tokenizer_of: Path, folder: Path, steps: int) -> None:
     part = folder.with_name(folder.name + ".part")
     model.save_pretrained(part)
     tokenizer.save_pretrained(part)
-    shutil.rmtree(folder, ignore_errors=True)
-    part.rename(folder)  # whole or not at all
+    part.rename(folder)
 
 
 def _tokens(data: Path, tokenizer: Any) -> np.ndarray:
