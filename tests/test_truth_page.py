@@ -1,6 +1,7 @@
 """The page of the studies: every table there is comes from its JSON, and what has not run is not there."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from benchmarks.truth import page
 from benchmarks.truth.estimate_tables import by_dataset
 from benchmarks.truth.figures import controls as draw_controls
 from benchmarks.truth.goals import goals
-from benchmarks.truth.markdown import grid, interval, percent, spread
+from benchmarks.truth.markdown import grid, heading, interval, percent, spread
 from benchmarks.truth.names import FROM_POINT, FULL
 
 ABOUT: dict[str, Any] = {
@@ -27,7 +28,8 @@ ABOUT: dict[str, Any] = {
     "rows": {"train": 30, "validation": 20, "test": 10},
     "settings": {
         "training": {"epochs": 3, "learning_rate": 0.001, "batch_size": 16},
-        "warm_start": {"epochs": 1},
+        "warm_start": {"epochs": 1, "lookahead": 1},
+        "selection": {"seeds": 3},
     },
 }
 APART = {"value": 0.0123, "noise": 0.004, "clear": True}
@@ -51,7 +53,7 @@ def controls() -> dict[str, Any]:
 
 
 def recipes() -> dict[str, Any]:
-    return {"recipes": {"1": ABOUT}, "seeds": 2, "against": "a", "methods": {}}
+    return {"recipes": {"1": ABOUT}, "seeds": 2, "against": ["a"], "methods": {}}
 
 
 PLAN = [
@@ -80,7 +82,7 @@ def test_the_page_has_the_tables_that_were_measured_and_no_others(tmp_path: Path
     assert text.startswith(f"before\n{page.BEGIN}\n## Goals\n") and text.endswith("after\n")
     assert "\n\n## Where a gain comes from\n" in text
     assert "old" not in text and "Boosting" not in text
-    assert "2 CPU cores, 10 minutes (the last call, which found what others had made); torch 2, seed 7." in text
+    assert "2 CPU cores, 10 minutes (the last calls, which found what others had made); torch 2, seed 7." in text
     ours = "| multi-task and chosen groups, weighted | 62.00 ± 1.41 | 62.00 ± 1.41 "
     cells = ours + "| 0.6000 ± 0.1414 | 0.5000 ± 0.1414 | 2.25 |"
     row = cells + 4 * " +1.23 ± 0.40 |"
@@ -93,6 +95,23 @@ def test_the_page_has_the_tables_that_were_measured_and_no_others(tmp_path: Path
         "look-ahead, extraction, solver and search alone +7.5 %"
     )
     assert f"| FLOPs over one multi-task adapter, raw start | 9 % | <= 5 % | {told} (16 datasets) | no |" in text
+
+
+def test_the_pages_tell_what_the_kept_numbers_say(tmp_path: Path) -> None:
+    for name in page.PAGES:
+        shutil.copy(page.DOCS / name, tmp_path / name)
+    page.write(page.RESULTS, page.ENGINE, tmp_path)
+    for name in page.PAGES:
+        assert (tmp_path / name).read_text() == (page.DOCS / name).read_text()
+        drawn = {path.name for path in tmp_path.glob(f"{Path(name).stem}-*.png")}
+        assert drawn <= {path.name for path in page.DOCS.glob("*.png")}
+
+
+def test_a_table_of_several_calls_tells_of_all_of_them() -> None:
+    later = {**ABOUT, "date": "2026-11-28T01:00+00:00", "wall_clock_seconds": 120, "quantization": "nf4"}
+    told = heading(ABOUT, later)
+    assert told.startswith("**2026-11-28**, 2 CPU cores, 12 minutes (the last calls")
+    assert "tiny, none/float32 or nf4/float32 base" in told
 
 
 def test_pictures_stand_below_their_tables(tmp_path: Path) -> None:
@@ -237,7 +256,8 @@ def test_sources_stand_with_what_they_bring(tmp_path: Path) -> None:
     real = {key: {"mean": 0.5, "spread": 0.1} for key in ("validation", "test", "accuracy")}
     one = {**ABOUT, "chosen": ["wic"], "confirmed": dict.fromkeys(("none", "chosen", "all"), real)}
     text = write(tmp_path, sources={"sst2": one})
-    assert "| sst2 | wic | 0.5000 ± 0.1000 | 0.5000 ± 0.1000 | 50.0 |" in text
+    assert "| sst2 | wic | 0.5000 ± 0.1000 | 0.5000 ± 0.1000 | 50.0 ± 10.0 |" in text
+    assert "over 3 seeds;" in text
 
 
 def test_numbers_are_told_with_what_surrounds_them() -> None:

@@ -41,7 +41,9 @@ CHANGES: dict[str, dict[str, Any]] = {
 
 
 def ablations(to: Setting, only: list[str], subsets: int, seeds: int) -> None:
-    """Run the default and the settings named in ``only`` (empty: all); the table keeps the rows of earlier calls.
+    """Run the default and the settings named in ``only`` (empty: all).
+
+    The table keeps rows of earlier calls that were judged by as many fine-tunes of as many subsets.
 
     Raises:
         typer.BadParameter: a setting is unknown.
@@ -51,14 +53,21 @@ def ablations(to: Setting, only: list[str], subsets: int, seeds: int) -> None:
     sample = {"subsets": subsets, "pairs": 0, "partitions": 0, "seeds": seeds}
     base = to.config(validation={**sample, "distances": [ONE_FIFTH_PERCENT]})
     truth: dict[str, str] | None = None
-    rows = {name: kept for name, kept in to.kept("ablations").items() if name in CHANGES}
+    rows: dict[str, Any] = {}
     for name, change in CHANGES.items():
         if truth is None or not only or name in only:
             note(name)
             found, keys = measured(to, merged(base, change), truth)
-            truth = truth or keys
+            if truth is None:
+                truth, rows = keys, alike(to.kept("ablations"), found)
             rows[name] = row(found)
             to.keep("ablations", rows)
+
+
+def alike(kept: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    """Of the rows ``kept`` those with as many subsets and fine-tunes as ``found``."""
+    judged = found["counts"], found["seeds"]
+    return {name: one for name, one in kept.items() if name in CHANGES and (one["counts"], one["seeds"]) == judged}
 
 
 def row(found: dict[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ those fine-tunes. What is left over is compared with the mean over all seeds. It
 from typing import Any
 
 import numpy as np
+import typer
 
 from benchmarks.truth.setting import Setting, about_again
 
@@ -16,15 +17,15 @@ COUNTS, DRAWS = (3, 6, 12, 24), 500
 WAYS = ("shifted", "scaled", "means")
 
 
-def calibration(to: Setting, of: str = "study") -> None:
-    """Keep the table for the study called ``of``.
+def calibration(to: Setting) -> None:
+    """Keep the table for what `study` found.
 
     Raises:
-        FileNotFoundError: it has not run.
+        typer.BadParameter: it has not run.
     """
-    study = to.kept(of)
+    study = to.kept("study")
     if not study:
-        raise FileNotFoundError(f"there is no {of}.json in {to.out}: run that study first")
+        raise typer.BadParameter(f"there is no study.json in {to.out}; run `study` first")
     a_subset = study["cost"]["a_subset"] * study["subset_size"] / study["cost"]["estimating"]["flops"]
     estimated, true = _tables(study)
     rng = np.random.default_rng(study["seed"])

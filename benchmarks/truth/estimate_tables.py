@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from benchmarks.truth.markdown import Found, grid, interval, mean, percent, setting
+from benchmarks.truth.markdown import Found, grid, heading, interval, mean, percent
 from components.validation.labels import PARTITIONS, PREDICTORS
 from components.validation.verdict import ONE_FIFTH_PERCENT
 
@@ -32,7 +32,7 @@ def study(found: Found) -> str:
     parts = [
         "## Estimates against real fine-tunes",
         "",
-        setting(found),
+        heading(found),
         f"{counts['random']} random subsets of {found['subset_size']} datasets and the groups of "
         f"{len(found['groups'])} partitions, {found['seeds']} fine-tunes each, "
         f"{counts['subsets'] * found['seeds']} in all.",
@@ -129,7 +129,7 @@ def ablations(found: Found) -> str:
         [
             "## What each choice does to the estimates",
             "",
-            setting(about),
+            heading(*found.values()),
             f"{about['counts']['random']} random subsets, {about['seeds']} fine-tunes each.",
             "All are judged by the default's fine-tunes. With another warm start (look-ahead as long, if not told) or",
             "rank, those began elsewhere: there the error contains the difference between the two starts. FLOPs: warm",
@@ -155,10 +155,10 @@ def affinities(found: Found) -> str:
         [
             "## Which affinity",
             "",
-            setting(found),
+            heading(found),
             "By how much the estimated loss of groups rounded from the relaxation of an affinity is above that of the",
-            "best partition into as many (share of the label entropy, mean over all numbers of groups), and the same",
-            f"after a local search. Samples of subsets: mean and standard deviation of {found['draws']}.",
+            "best partition into as many (share of the label entropy, mean over 2 to n - 1 groups), and the same after",
+            f"a local search. Samples of subsets: mean and standard deviation of {found['draws']}.",
             "",
             *grid(["affinity", "subsets", "rounded", "after a search"], rows),
         ]
@@ -176,7 +176,7 @@ def calibration(found: Found) -> str:
         [
             "## Calibrating with real fine-tunes",
             "",
-            setting(found),
+            heading(found),
             f"Relative error in percent on the other random subsets, mean over {found['draws']} draws of those that",
             "are fine-tuned once to calibrate with; their FLOPs by those of all estimates. Means alone: each dataset's",
             "mean in those fine-tunes, without any estimate.",

@@ -3,6 +3,8 @@
 No subset is fine-tuned for it: the adapter moves along the surrogate's own solutions (see the step `linearity`).
 """
 
+import typer
+
 from benchmarks.truth import setting
 from benchmarks.truth.names import BASES
 from benchmarks.truth.setting import Setting, note
@@ -14,7 +16,13 @@ DISTANCES = [0.0005, 0.001, 0.002, 0.005, 0.01]
 
 
 def first_order(to: Setting, bases: list[str]) -> None:
-    """Measure the error with every base, and keep a row of each as it is found."""
+    """Measure the error with every base, and keep a row of each as it is found.
+
+    Raises:
+        typer.BadParameter: a base is unknown.
+    """
+    if unknown := set(bases) - set(BASES):
+        raise typer.BadParameter(f"unknown bases: {', '.join(sorted(unknown))}; there are: {', '.join(BASES)}")
     for name in bases:
         note(name)
         config = to.config(model=BASES[name], validation={"distances": DISTANCES})

@@ -6,18 +6,24 @@ from typing import Any
 Found = dict[str, Any]
 
 
-def setting(found: Found) -> str:
-    """When, on what and how it ran."""
+def heading(*parts: Found) -> str:
+    """When, on what and how a table ran.
+
+    Args:
+        parts: what was kept of each of its calls; the settings told are the first one's.
+    """
+    found, minutes = parts[0], sum(one["wall_clock_seconds"] for one in parts) / 60
     rows, training, warm = found["rows"], found["settings"]["training"], found["settings"]["warm_start"]
-    ahead, cores = warm.get("lookahead", 0), found["machine"]["cores"]  # there was no look-ahead before
+    cores, bases = found["machine"]["cores"], dict.fromkeys(f"{one['quantization']}/{one['dtype']}" for one in parts)
     return (
-        f"**{found['date'][:10]}**, {cores} CPU core{'s' * (cores != 1)}, "
-        f"{found['wall_clock_seconds'] / 60:.0f} minutes (the last call, which found what others had made); "
+        f"**{max(one['date'] for one in parts)[:10]}**, {cores} CPU core{'s' * (cores != 1)}, "
+        f"{minutes:.0f} minutes (the last calls, which found what others had made); "
         f"torch {found['versions']['torch']}, seed {found['seed']}.\n"
-        f"{found['model']}, {found['quantization']}/{found['dtype']} base, {len(found['datasets'])} datasets, at most "
+        f"{found['model']}, {' or '.join(bases)} base, {len(found['datasets'])} datasets, at most "
         f"{rows['train']} training, {rows['validation']} validation and {rows['test']} test rows each.\n"
-        f"Warm start: {warm['epochs']:g} epochs, look-ahead: {ahead:g}; fine-tunes: at most {training['epochs']} "
-        f"epochs, learning rate {training['learning_rate']:g}, batches of {training['batch_size']}."
+        f"Warm start: {warm['epochs']:g} epochs, look-ahead: {warm['lookahead']:g}; fine-tunes: at most "
+        f"{training['epochs']} epochs, learning rate {training['learning_rate']:g}, batches of "
+        f"{training['batch_size']}."
     )
 
 

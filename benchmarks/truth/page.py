@@ -13,8 +13,8 @@ from benchmarks.marked import replace
 from benchmarks.truth.estimate_tables import ablations, affinities, calibration, study
 from benchmarks.truth.figures import CAPTIONS, pictures
 from benchmarks.truth.goals import goals
-from benchmarks.truth.markdown import Found, grid, mean, percent, setting, spread
-from benchmarks.truth.names import COMPARED, ENSEMBLE, FROM_POINT, FULL
+from benchmarks.truth.markdown import Found, grid, heading, mean, percent, spread
+from benchmarks.truth.names import COMPARED, ENSEMBLE, FROM_POINT, FULL, RAW
 from benchmarks.truth.setting import HERE, RESULTS
 
 DOCS = HERE.parents[1] / "docs"
@@ -51,7 +51,7 @@ def first_order(found: Found) -> str:
     lines = [
         "## First-order error",
         "",
-        setting(next(iter(found.values()))),
+        heading(*found.values()),
         "The adapter moves along the surrogate's solutions of the largest groups and of all datasets together. Error",
         "of the margin in percent, root mean square relative to the margin, unprojected / projected, and in brackets",
         "relative to the *change* of the margin; mean over subsets ± standard deviation between them. The papers'",
@@ -85,7 +85,7 @@ def controls(found: Found) -> str:
         "groups and multi-task\" on the own group's. FLOPs by the first method's; where groups are chosen, solver and\n"
         f"search took {found['plan_flops']:.3g} more, which are not in them. "
     ) + f"Groups: {'; '.join(', '.join(group) for group in found['groups'])}."
-    section, ours = _of_methods("Where a gain comes from", found, found, note, COMPARED), found["methods"]
+    section, ours = _of_methods("Where a gain comes from", found, [found], note, COMPARED), found["methods"]
     apart = {other: ours.get(ENSEMBLE, {}).get(f"against {other}") for other in COMPARED}
     told = [
         f"{one['calibrated']['value']:+.4f} ± {one['calibrated']['noise']:.4f} against {other}"
@@ -99,20 +99,22 @@ def recipes(found: Found) -> str:
     """Recipes by what they reach and cost."""
     note = (
         "Epochs of the warm start + of the groups; FLOPs by those of one multi-task\n"
-        "adapter from the raw initialisation, warm start, look-ahead and extraction counted, solver and search not."
+        "adapter from the raw initialisation, warm start, look-ahead and extraction counted, solver and search not.\n"
+        "The look-ahead is as above for all of them."
     )
-    return _of_methods("Which recipe", found, next(iter(found["recipes"].values())), note, found["against"])
+    ran = [one for name, one in found["recipes"].items() if not name.startswith(RAW)]  # those are part of another
+    return _of_methods("Which recipe", found, ran, note, found["against"])
 
 
 def beginnings(found: Found) -> str:
     """Groups' adapters by where they begin."""
     note = "The chosen groups' own adapters; after one epoch, the last weights. FLOPs without solver and search."
-    return _of_methods("Where adapters begin", found, found, note, (FULL, FROM_POINT))
+    return _of_methods("Where adapters begin", found, [found], note, (FULL, FROM_POINT))
 
 
-def _of_methods(title: str, found: Found, about: Found, note: str, against: Sequence[str]) -> str:
-    """A section with a table of methods; ``about`` has the setting."""
-    told = [setting(about), f"{found['seeds']} seeds. {note}"]
+def _of_methods(title: str, found: Found, ran: Sequence[Found], note: str, against: Sequence[str]) -> str:
+    """A section with a table of methods, and how its parts ran."""
+    told = [heading(*ran), f"{found['seeds']} seeds. {note}"]
     return "\n".join([f"## {title}", "", *told, "", *methods(found["methods"], against)])
 
 
@@ -150,7 +152,7 @@ def methods(rows: Found, against: Sequence[str]) -> list[str]:
 
 def boosting(found: Found) -> str:
     """The first booster's changes, by method."""
-    lines = ["## Boosting's first step", "", setting(next(iter(found.values())))]
+    lines = ["## Boosting's first step", "", heading(*found.values())]
     head, rows = ["what", "before"], dict[str, list[str]]()
     for method, one in found.items():
         kept = [group["kept"] for seed in one["seeds"] for group in seed["groups"]]
@@ -172,7 +174,7 @@ def boosting(found: Found) -> str:
 
 def sources(found: Found) -> str:
     """Chosen sources and what they really bring."""
-    lines = ["## Data sources for a target", "", setting(next(iter(found.values())))]
+    lines = ["## Data sources for a target", "", heading(*found.values())]
     rows = []
     for target, one in found.items():
         for name, told in (
@@ -182,8 +184,10 @@ def sources(found: Found) -> str:
         ):
             real = one["confirmed"][name]
             losses = [f"{real[split]['mean']:.4f} ± {real[split]['spread']:.4f}" for split in ("validation", "test")]
-            rows.append([target, told, *losses, f"{100 * real['accuracy']['mean']:.1f}"])
-    lines += ["Mean and standard deviation over seeds; losses in nats.", ""]
+            right = real["accuracy"]
+            rows.append([target, told, *losses, f"{100 * right['mean']:.1f} ± {100 * right['spread']:.1f}"])
+    seeds = next(iter(found.values()))["settings"]["selection"]["seeds"]
+    lines += [f"Mean and standard deviation over {seeds} seeds; losses in nats.", ""]
     return "\n".join(
         [*lines, *grid(["target", "trained with", "validation loss", "test loss", "test accuracy, %"], rows)]
     )

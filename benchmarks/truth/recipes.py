@@ -11,9 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
+import typer
+
 from benchmarks.truth import setting
 from benchmarks.truth.members import Members
 from benchmarks.truth.methods import Method, Parts, Results, add, table
+from benchmarks.truth.names import RAW
 from benchmarks.truth.setting import Setting
 from benchmarks.truth.steps import run_until
 
@@ -41,9 +44,18 @@ class Recipe:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """From ``warm start's epochs:groups' epochs:learning rate:groups``, and ``:rank``."""
-        warm, epochs, rate, groups, *rank = text.split(":")
-        return cls(float(warm), int(epochs), float(rate), groups if groups == "auto" else int(groups), *map(int, rank))
+        """From ``warm start's epochs:groups' epochs:learning rate:groups``, and ``:rank``.
+
+        Raises:
+            typer.BadParameter: the text is none.
+        """
+        try:
+            warm, epochs, rate, groups, *rank = text.split(":")
+            many = groups if groups == "auto" else int(groups)
+            return cls(float(warm), int(epochs), float(rate), many, *map(int, rank))
+        except (ValueError, TypeError) as error:
+            example = RECIPES[0]
+            raise typer.BadParameter(f"no recipe: {text}; one is {example}, or with a rank {example}:4") from error
 
     @property
     def lora(self) -> dict[str, int]:
@@ -56,7 +68,7 @@ class Recipe:
 
     def raw(self) -> str:
         """What the table calls one multi-task adapter of as many epochs."""
-        return f"multi-task, raw start, {self.total()} epochs, {self._how()}"
+        return f"{RAW}, {self.total()} epochs, {self._how()}"
 
     def told(self) -> str:
         """As the table says it."""
@@ -76,7 +88,7 @@ def recipes(to: Setting, of: list[Recipe], seeds: int) -> None:
     about: dict[str, Any] = {}
     default = Recipe(to.warm_start, to.epochs, to.learning_rate)
     against = (default.raw(), default.own())
-    for recipe in (default, *of):
+    for recipe in dict.fromkeys((default, *of)):
         like = replace(to, warm_start=recipe.warm_start, epochs=recipe.epochs, learning_rate=recipe.learning_rate)
         ahead = {"lookahead": to.warm_start}
         config = like.config(partition={"groups": recipe.groups}, warm_start=ahead, lora=recipe.lora)

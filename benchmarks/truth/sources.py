@@ -1,5 +1,6 @@
 """Choosing data sources for a target, checked by real fine-tunes."""
 
+import typer
 from rich.console import Console
 
 from benchmarks.truth import setting
@@ -9,7 +10,13 @@ from pipelines.show_selection import show_selection
 
 
 def sources(to: Setting, targets: list[str], seeds: int) -> None:
-    """Run `loraloom select --validate` for each target; print the tables and keep the numbers."""
+    """Run `loraloom select --validate` for each target; print the tables and keep the numbers.
+
+    Raises:
+        typer.BadParameter: a target is none of the datasets.
+    """
+    if unknown := set(targets) - set(to.datasets):
+        raise typer.BadParameter(f"unknown targets: {', '.join(sorted(unknown))}; there are: {', '.join(to.datasets)}")
     for target in targets:
         config = to.config(selection={"target": target, "seeds": seeds})
         summary, seconds = run_until(config, to.root, "confirm")

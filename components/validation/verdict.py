@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-from components.validation.labels import PARTITIONS
+from components.validation.labels import PARTITIONS, PREDICTORS
 
 NEEDED = 0.5  # of the reliability's lower bound: below it, correlations are mostly about seeds
 Rank = Literal["better than chance", "by chance", "the wrong way", "not measurable"]
@@ -57,7 +57,7 @@ def _ranking(found: Mapping[str, Any]) -> Iterator[str]:
     for other, gain in overall["advantages"].items():
         if gain is not None:
             word = "above" if gain["low"] > 0 else "below" if gain["high"] < 0 else "not clearly apart from"
-            yield f"That is {word} the similarity of {other} (difference {_range(gain)})."
+            yield f"That is {word} the {PREDICTORS[other]} (difference {_range(gain)})."
 
 
 def _by_dataset(by_dataset: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
