@@ -8,9 +8,7 @@ its groups.
 
 from typing import Any
 
-import typer
-
-from benchmarks.truth.setting import Setting, about_again, merged, note
+from benchmarks.truth.setting import Setting, about_again, merged, note, refuse_unknown
 from benchmarks.truth.study import measured
 from components.validation.verdict import ONE_FIFTH_PERCENT
 
@@ -48,8 +46,7 @@ def ablations(to: Setting, only: list[str], subsets: int, seeds: int) -> None:
     Raises:
         typer.BadParameter: a setting is unknown.
     """
-    if unknown := set(only) - set(CHANGES):
-        raise typer.BadParameter(f"unknown settings: {', '.join(sorted(unknown))}; there are: {', '.join(CHANGES)}")
+    refuse_unknown("settings", only, CHANGES)
     sample = {"subsets": subsets, "pairs": 0, "partitions": 0, "seeds": seeds}
     base = to.config(validation={**sample, "distances": [ONE_FIFTH_PERCENT]})
     truth: dict[str, str] | None = None

@@ -3,11 +3,9 @@
 No subset is fine-tuned for it: the adapter moves along the surrogate's own solutions (see the step `linearity`).
 """
 
-import typer
-
 from benchmarks.truth import setting
 from benchmarks.truth.names import BASES
-from benchmarks.truth.setting import Setting, note
+from benchmarks.truth.setting import Setting, note, refuse_unknown
 from benchmarks.truth.steps import run_until
 from components.artifacts import load
 from components.object_store import LocalStore
@@ -21,8 +19,7 @@ def first_order(to: Setting, bases: list[str]) -> None:
     Raises:
         typer.BadParameter: a base is unknown.
     """
-    if unknown := set(bases) - set(BASES):
-        raise typer.BadParameter(f"unknown bases: {', '.join(sorted(unknown))}; there are: {', '.join(BASES)}")
+    refuse_unknown("bases", bases, BASES)
     for name in bases:
         note(name)
         config = to.config(model=BASES[name], validation={"distances": DISTANCES})

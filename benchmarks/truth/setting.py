@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -105,6 +106,19 @@ class Setting:
         """What an earlier call has written of a table; empty without one."""
         path = self.out / f"{table}.json"
         return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def refuse_unknown(what: str, asked: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse names that are none.
+
+    Args:
+        what: the plural of what they name.
+
+    Raises:
+        typer.BadParameter: one of ``asked`` is not ``known``.
+    """
+    if unknown := set(asked) - set(known):
+        raise typer.BadParameter(f"unknown {what}: {', '.join(sorted(unknown))}; there are: {', '.join(known)}")
 
 
 def merged(config: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

@@ -1,10 +1,9 @@
 """Choosing data sources for a target, checked by real fine-tunes."""
 
-import typer
 from rich.console import Console
 
 from benchmarks.truth import setting
-from benchmarks.truth.setting import Setting
+from benchmarks.truth.setting import Setting, refuse_unknown
 from benchmarks.truth.steps import run_until
 from pipelines.show_selection import show_selection
 
@@ -15,8 +14,7 @@ def sources(to: Setting, targets: list[str], seeds: int) -> None:
     Raises:
         typer.BadParameter: a target is none of the datasets.
     """
-    if unknown := set(targets) - set(to.datasets):
-        raise typer.BadParameter(f"unknown targets: {', '.join(sorted(unknown))}; there are: {', '.join(to.datasets)}")
+    refuse_unknown("targets", targets, to.datasets)
     for target in targets:
         config = to.config(selection={"target": target, "seeds": seeds})
         summary, seconds = run_until(config, to.root, "confirm")
