@@ -157,7 +157,7 @@ def test_estimates_that_rank_the_wrong_way_are_scaled_to_nothing(to: Setting) ->
 
 
 def test_nothing_is_calibrated_without_a_study(to: Setting) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no study\.json"):
+    with pytest.raises(typer.BadParameter, match=r"no study\.json"):
         calibration.calibration(to)
 
 
