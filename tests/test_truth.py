@@ -2,17 +2,24 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import typer
 
-from benchmarks.truth import ablations, affinities, boosting, calibration
+from benchmarks.truth import ablations, affinities, boosting, calibration, sizes
 from benchmarks.truth.methods import Method, table
 from benchmarks.truth.recipes import RECIPES, Recipe
 from benchmarks.truth.setting import Setting, merged
 from components.config import RunConfig
 from components.partition.exact import best_partitions
+from components.subsets import subset_size
+
+ABOUT = (
+    "date", "wall_clock_seconds", "machine", "versions", "settings", "model", "quantization", "dtype", "datasets",
+    "rows", "seed",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -131,11 +138,8 @@ def calibrated(to: Setting, moved: float, flipped: bool = False) -> dict[str, fl
                 {"subset": f"s{k}", "dataset": name, "random": True, "true": [loss] * 2, "surrogate": told + moved}
             )
     cost = {"a_subset": 10.0, "estimating": {"flops": 60.0}}
-    about = dict.fromkeys(
-        ("date", "wall_clock_seconds", "machine", "versions", "settings", "model", "quantization", "dtype", "rows")
-    )
     study = {"seeds": 2, "subset_size": 2, "seed": 0, "datasets": ["sst2", "wic"], "cells": cells, "cost": cost}
-    to.keep("study", {**about, **study})
+    to.keep("study", {**dict.fromkeys(ABOUT), **study})
     calibration.calibration(to)
     return next(row for row in to.kept("calibration")["rows_of_table"] if row["subsets"] == 6)
 
@@ -156,9 +160,26 @@ def test_estimates_that_rank_the_wrong_way_are_scaled_to_nothing(to: Setting) ->
     assert found["shifted"] > 1.5 * found["means"]
 
 
-def test_nothing_is_calibrated_without_a_study(to: Setting) -> None:
-    with pytest.raises(typer.BadParameter, match=r"no study\.json"):
-        calibration.calibration(to)
+def test_all_sizes_of_subsets_are_asked_for_about_as_many_losses(to: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = {"relative_error": {"value": 0.1}}
+    overall = {"reliability": None, "noise_error": None, "predictors": {"surrogate": error, "constant": error}}
+    found = {**dict.fromkeys(ABOUT), "subset_size": 4, "counts": {"random": 23}, "seeds": 4, "overall": overall}
+    to = replace(to, datasets=("sst2", "wic", "cola", "rte", "trec", "subj"))
+    to.keep("study", found)
+    asked = list[RunConfig]()
+
+    def stub(_: Setting, config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:  # hours of fine-tunes
+        asked.append(RunConfig.model_validate(config))
+        return found | {"seeds": 2}, {}
+
+    monkeypatch.setattr(sizes, "measured", stub)
+    sizes.sizes(to, [2, 5], each=8, seeds=2)
+    told = [(subset_size(6, one.surrogate.subset_size), one.validation.subsets, one.validation.seeds) for one in asked]
+    assert told == [(2, 24, 2), (5, 10, 2)]
+    rows = to.kept("sizes")
+    assert [(size, row["seeds"], row["surrogate"]) for size, row in rows.items()] == [
+        ("4", 4, error), ("2", 2, error), ("5", 2, error)
+    ]  # fmt: skip
 
 
 def every_subset(n: int) -> np.ndarray:

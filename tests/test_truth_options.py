@@ -18,7 +18,8 @@ from benchmarks.truth.recipes import RECIPES, Recipe
         (["recipes", "--of", "1:3:0.001:auto:4:5"], "no recipe: 1:3:0.001:auto:4:5"),
         (["sources", "--targets", "sst2,imdb"], "unknown targets: imdb; there are: clinc_domain"),
         (["ablations", "--only", "no such"], "unknown settings: no such; there are: default"),
-        (["calibration"], "run `study` first"),
+        (["calibration"], "there is no study.json in"),
+        (["sizes"], "run `study` first"),
         (["--datasets", "sst2,imdb", "study"], "unknown datasets: imdb"),
     ],
 )

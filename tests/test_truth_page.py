@@ -225,6 +225,19 @@ def test_datasets_stand_with_their_true_losses() -> None:
     assert by_dataset(found)[2] == "| sst2 | 0.75 | - | 0.50 (0.20 to 0.70) | - | 4 | by chance |"
 
 
+def test_sizes_of_subsets_stand_in_their_order(tmp_path: Path) -> None:
+    def row(value: float) -> dict[str, Any]:
+        one = {"value": value, "low": 0.25, "high": 0.75}
+        ours = {"pearson": one, "corrected_pearson": None, "relative_error": one}
+        told = {"surrogate": ours, "constant": {"relative_error": one}, "reliability": one, "noise_error": None}
+        return {**ABOUT, "counts": {"random": 48}, "seeds": 2, **told}
+
+    text = write(tmp_path, sizes={"10": row(0.6), "2": row(0.5)})
+    error = "50.00 (25.00 to 75.00)"
+    first = f"| 2 | 48 | 2 | 0.50 (0.25 to 0.75) | 0.50 (0.25 to 0.75) | - | {error} | {error} | - |\n"
+    assert first + "| 10 | 48 | 2 | 0.60" in text
+
+
 def test_beginnings_stand_beside_the_products_own_with_what_sets_them_apart(tmp_path: Path) -> None:
     apart = {f"against {other}": {"metric": APART} for other in (FULL, FROM_POINT)}
     rows = {FULL: method([0.6, 0.6]), "from theta*, one epoch": method([0.61, 0.63], **apart)}

@@ -4,7 +4,8 @@ python -m benchmarks.truth --data DATA --model MODEL study
 
 Run from the root of the repository. Without options a table is made as it stands in the documentation. Fine-tunes are
 kept by content: stopped, the same command goes on. Numbers go to ``results/`` as JSON, progress to stdout;
-``first-order``, ``boosting``, ``sources`` and ``ablations`` add rows to their table, the others make it anew.
+``first-order``, ``sizes``, ``boosting``, ``sources`` and ``ablations`` add rows to their table, the others make it
+anew.
 ``python -m benchmarks.truth.page`` puts them into the documentation.
 """
 
@@ -73,6 +74,19 @@ def study(
     from benchmarks.truth.study import study
 
     study(context.obj, table, subsets=subsets, pairs=pairs, partitions=partitions, seeds=seeds)
+
+
+@app.command()
+def sizes(
+    context: typer.Context,
+    of: Annotated[list[int] | None, typer.Option(help="Datasets in a subset.", min=2)] = None,
+    each: Annotated[int, typer.Option(help="Random subsets of a size that hold a dataset, about.")] = 8,
+    seeds: Seeds = 2,
+) -> None:
+    """Estimates against real fine-tunes of subsets of other sizes than `study`'s."""
+    from benchmarks.truth.sizes import SIZES, sizes
+
+    sizes(context.obj, of or SIZES, each, seeds)
 
 
 @app.command()

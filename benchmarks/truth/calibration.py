@@ -9,7 +9,6 @@ those fine-tunes. What is left over is compared with the mean over all seeds. It
 from typing import Any
 
 import numpy as np
-import typer
 
 from benchmarks.truth.setting import Setting, about_again
 
@@ -23,9 +22,7 @@ def calibration(to: Setting) -> None:
     Raises:
         typer.BadParameter: it has not run.
     """
-    study = to.kept("study")
-    if not study:
-        raise typer.BadParameter(f"there is no study.json in {to.out}; run `study` first")
+    study = to.needed("study")
     a_subset = study["cost"]["a_subset"] * study["subset_size"] / study["cost"]["estimating"]["flops"]
     estimated, true = _tables(study)
     rng = np.random.default_rng(study["seed"])

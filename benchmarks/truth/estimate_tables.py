@@ -113,6 +113,38 @@ def cost(found: Found) -> str:
     )
 
 
+def sizes(found: Found) -> str:
+    """How well estimates tell the losses of subsets of one size and another."""
+    rows = []
+    for size, one in sorted(found.items(), key=lambda item: int(item[0])):
+        ours, flat = one["surrogate"], one["constant"]["relative_error"]
+        counted = [str(one["counts"]["random"]), str(one["seeds"]), interval(one["reliability"])]
+        ranked = [interval(ours[key]) for key in ("pearson", "corrected_pearson")]
+        off = [interval(error, 100) for error in (ours["relative_error"], flat, one["noise_error"])]
+        rows.append([size, *counted, *ranked, *off])
+    head = [
+        "datasets",
+        "subsets",
+        "fine-tunes each",
+        "reliability",
+        "Pearson",
+        "corrected",
+        "relative error, %",
+        "of each dataset's mean",
+        "of a perfect prediction",
+    ]
+    return "\n".join(
+        [
+            "## Subsets of other sizes",
+            "",
+            heading(*found.values()),
+            "Random subsets of each number of datasets, as above; those of the study among them.",
+            "",
+            *grid(head, rows),
+        ]
+    )
+
+
 def ablations(found: Found) -> str:
     """What each choice does to the estimates."""
     rows = []

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from benchmarks.marked import replace
-from benchmarks.truth.estimate_tables import ablations, affinities, calibration, study
+from benchmarks.truth.estimate_tables import ablations, affinities, calibration, sizes, study
 from benchmarks.truth.figures import CAPTIONS, pictures
 from benchmarks.truth.goals import goals
 from benchmarks.truth.markdown import Found, grid, heading, mean, percent, spread
@@ -196,6 +196,7 @@ def sources(found: Found) -> str:
 SECTIONS: dict[str, Callable[[Found], str]] = {
     "first_order": first_order,
     "study": study,
+    "sizes": sizes,
     "controls": controls,
     "recipes": recipes,
     "beginnings": beginnings,

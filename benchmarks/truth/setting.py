@@ -107,6 +107,17 @@ class Setting:
         path = self.out / f"{table}.json"
         return json.loads(path.read_text()) if path.is_file() else {}
 
+    def needed(self, table: str) -> dict[str, Any]:
+        """What an earlier call has written of a table that another is made of.
+
+        Raises:
+            typer.BadParameter: there was none.
+        """
+        found = self.kept(table)
+        if not found:
+            raise typer.BadParameter(f"there is no {table}.json in {self.out}; run `{table}` first")
+        return found
+
 
 def refuse_unknown(what: str, asked: Iterable[str], known: Iterable[str]) -> None:
     """Refuse names that are none.

@@ -1,0 +1,47 @@
+"""Do estimates also rank subsets of other sizes? Random subsets of each size, fine-tuned, beside those of `study`.
+
+Chosen groups are of any size; the study's random subsets are of one.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from benchmarks.truth.setting import Setting, about_again
+from benchmarks.truth.study import measured
+from components.validation.verdict import ONE_FIFTH_PERCENT
+
+SIZES = (2, 6)
+
+
+def sizes(to: Setting, of: Sequence[int], each: int, seeds: int) -> None:
+    """Fine-tune random subsets of each number of datasets, and keep how well estimates tell their losses.
+
+    Args:
+        of: numbers of datasets.
+        each: about so many subsets of a size hold a dataset, so that all sizes have as many losses to tell.
+        seeds: fine-tunes of a subset.
+
+    Raises:
+        typer.BadParameter: `study` has not run, whose size the others are compared with.
+    """
+    study, n = to.needed("study"), len(to.datasets)
+    to.add("sizes", str(study["subset_size"]), row(study))
+    for size in of:
+        sample = {"subsets": round(each * n / size), "pairs": 0, "partitions": 0, "seeds": seeds}
+        share = {"subset_size": size / n}
+        config = to.config(surrogate=share, validation={**sample, "distances": [ONE_FIFTH_PERCENT]})
+        to.add("sizes", str(size), row(measured(to, config)[0]))
+
+
+def row(found: dict[str, Any]) -> dict[str, Any]:
+    """The numbers of one size, with what has to stand beside them."""
+    predictors = found["overall"]["predictors"]
+    return {
+        **about_again(found),
+        "seeds": found["seeds"],
+        "counts": found["counts"],
+        "reliability": found["overall"]["reliability"],
+        "noise_error": found["overall"].get("noise_error"),
+        "surrogate": predictors["surrogate"],
+        "constant": predictors["constant"],
+    }
