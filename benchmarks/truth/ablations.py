@@ -12,8 +12,8 @@ from benchmarks.truth.setting import Setting, about_again, merged, note, refuse_
 from benchmarks.truth.study import measured
 from components.validation.verdict import ONE_FIFTH_PERCENT
 
+DEFAULT = "default"
 CHANGES: dict[str, dict[str, Any]] = {
-    "default": {},
     "one part": {"surrogate": {"width": 2400}},
     "parts of 200": {"surrogate": {"width": 200}},
     "parts of 800": {"surrogate": {"width": 800}},
@@ -46,23 +46,23 @@ def ablations(to: Setting, only: list[str], subsets: int, seeds: int) -> None:
     Raises:
         typer.BadParameter: a setting is unknown.
     """
-    refuse_unknown("settings", only, CHANGES)
+    refuse_unknown("settings", only, (DEFAULT, *CHANGES))
     sample = {"subsets": subsets, "pairs": 0, "partitions": 0, "seeds": seeds}
     base = to.config(validation={**sample, "distances": [ONE_FIFTH_PERCENT]})
-    truth: dict[str, str] | None = None
-    rows: dict[str, Any] = {}
+    note(DEFAULT)
+    default, truth = measured(to, base)
+    rows = {DEFAULT: row(default), **alike(to.kept("ablations"), default)}
+    to.keep("ablations", rows)
     for name, change in CHANGES.items():
-        if truth is None or not only or name in only:
+        if not only or name in only:
             note(name)
-            found, keys = measured(to, merged(base, change), truth)
-            if truth is None:
-                truth, rows = keys, alike(to.kept("ablations"), found)
+            found, _ = measured(to, merged(base, change), truth)
             rows[name] = row(found)
             to.keep("ablations", rows)
 
 
 def alike(kept: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
-    """Of the rows ``kept`` those with as many subsets and fine-tunes as ``found``."""
+    """Of the changes' rows ``kept`` those with as many subsets and fine-tunes as ``found``."""
     judged = found["counts"], found["seeds"]
     return {name: one for name, one in kept.items() if name in CHANGES and (one["counts"], one["seeds"]) == judged}
 

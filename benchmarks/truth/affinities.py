@@ -6,7 +6,6 @@ loss of these groups is above the best partition's, before and after a local sea
 cosine of mean gradients. No fine-tune is made.
 """
 
-import time
 from typing import Any
 
 import numpy as np
@@ -15,9 +14,8 @@ from safetensors.numpy import load_file
 
 from benchmarks.truth import setting
 from benchmarks.truth.markdown import mean, spread
-from benchmarks.truth.members import Members
+from benchmarks.truth.planned import Planned
 from benchmarks.truth.setting import Setting
-from benchmarks.truth.steps import run_until
 from components.artifacts import load
 from components.inputs import read_split
 from components.partition.exact import best_partitions, bit_masks
@@ -43,11 +41,10 @@ def affinities(to: Setting, draws: int) -> None:
     Raises:
         typer.BadParameter: there are too many datasets for every subset to be estimated.
     """
-    started, config = time.monotonic(), to.config()
-    summary, _ = run_until(config, to.root, "partition")
-    members = Members.of(config, to.root, summary)
+    planned = Planned.of(to, to.config())
+    members = planned.members
     step, prepared = members.step, members.prepared
-    table = load_file(load(step.store, setting.keys_of(summary)["affinity"]).folder / TABLE)
+    table = load_file(load(step.store, setting.keys_of(planned.summary)["affinity"]).folder / TABLE)
     entropy = np.array([dataset.entropy() for dataset in prepared.datasets])
     inside, loss = table["members"], table["loss"][0] / entropy
     cost = costs(inside, loss)
@@ -66,9 +63,8 @@ def affinities(to: Setting, draws: int) -> None:
             for name, matrix in matrices(shown, loss[at], prepared.names).items():
                 found.setdefault(name, []).append(losses(cost, best, matrix, seed))
         rows += [row(name, len(drawn[0]), told) for name, told in found.items()]
-    about = setting.about(config, summary, time.monotonic() - started)
     values = [value for value, _ in best]
-    to.keep("affinities", {**about, "draws": draws, "best": values, "rows_of_table": rows})
+    to.keep("affinities", {**planned.about(), "draws": draws, "best": values, "rows_of_table": rows})
 
 
 def row(name: str, subsets: int | None, told: list[dict[str, float]]) -> dict[str, Any]:

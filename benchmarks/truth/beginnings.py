@@ -5,17 +5,15 @@ stand the product's adapters (from theta*, all epochs at most, the best weights)
 the step takes one more pass over the training rows that features were taken of.
 """
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.truth import setting
 from benchmarks.truth.members import Members
 from benchmarks.truth.methods import Method, Parts, Results, add, table
 from benchmarks.truth.names import FROM_POINT, FULL
+from benchmarks.truth.planned import Planned
 from benchmarks.truth.setting import Setting
-from benchmarks.truth.steps import run_until
 from components.artifacts import Artifact
 from components.gradients.solution_step import solution_step
 from components.group_estimator import estimated_from, group_estimator
@@ -27,16 +25,15 @@ from components.weighted_step import add_change
 
 def beginnings(to: Setting, seeds: int) -> None:
     """Train the chosen groups from every beginning for every seed, and keep the table as far as it has come."""
-    started, config = time.monotonic(), to.config()
-    summary, _ = run_until(config, to.root, "partition")
-    members, groups = Members.of(config, to.root, summary), summary["groups"]
+    planned = Planned.of(to, to.config())
+    members, groups = planned.members, planned.groups
     results: Results = {}
     steps = [surrogate_step(members, group) for group in groups]
     for seed in range(seeds):
         for method in methods(members, groups, steps, seed):
             add(results, members, method, seed)
-            about = setting.about(config, summary, time.monotonic() - started)
-            to.keep("beginnings", {**about, "groups": groups, "seeds": seed + 1, **table(results, FULL, FROM_POINT)})
+            found = {"groups": groups, "seeds": seed + 1}
+            to.keep("beginnings", {**planned.about(), **found, **table(results, FULL, FROM_POINT)})
 
 
 def methods(members: Members, groups: list[list[str]], steps: list[Artifact], seed: int) -> Iterator[Method]:

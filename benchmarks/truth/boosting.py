@@ -4,15 +4,13 @@ The step is measured whether or not the product would keep it, and as the produc
 falls by more than its standard error).
 """
 
-import time
 from typing import Any
 
 import numpy as np
 
-from benchmarks.truth import setting
 from benchmarks.truth.members import Members
+from benchmarks.truth.planned import Planned
 from benchmarks.truth.setting import Setting, note
-from benchmarks.truth.steps import run_until
 from components.adapters.boost import Group
 from components.adapters.booster_fit import fit_booster
 from components.adapters.boosting import paired_gain
@@ -34,15 +32,14 @@ def boosting(to: Setting, seeds: int) -> None:
 
 
 def _by(to: Setting, method: str, seeds: int) -> None:
-    started, config = time.monotonic(), to.config(boosting={"steps": 1, "method": method})
-    summary, _ = run_until(config, to.root, "partition")
-    members, found = Members.of(config, to.root, summary), list[dict[str, Any]]()
+    planned = Planned.of(to, to.config(boosting={"steps": 1, "method": method}))
+    found: list[dict[str, Any]] = []
     for seed in range(seeds):
-        groups = [_boosted(members, group, seed) for group in summary["groups"]]
+        groups = [_boosted(planned.members, group, seed) for group in planned.groups]
         found.append({"groups": groups, **mean(groups)})
         note(f"seed {seed}: {found[-1]['change']}")
-        about = setting.about(config, summary, time.monotonic() - started)
-        to.add("boosting", method, {**about, "seeds": found, **over_seeds([one["change"] for one in found])})
+        mean_changes = over_seeds([one["change"] for one in found])
+        to.add("boosting", method, {**planned.about(), "seeds": found, **mean_changes})
 
 
 def over_seeds(changes: list[dict[str, Any]]) -> dict[str, Any]:

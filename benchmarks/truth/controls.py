@@ -8,34 +8,30 @@ chosen groups"; its control is the same with random groups. "Chosen groups and m
 weights' prior is on what is named first.
 """
 
-import time
 from collections.abc import Iterator
 
 import numpy as np
 
-from benchmarks.truth import setting
 from benchmarks.truth.members import Members
 from benchmarks.truth.methods import Method, Parts, Results, add, table
 from benchmarks.truth.names import COMPARED, EACH, ENSEMBLE, FROM_START, GROUPS, RANDOM, RAW
+from benchmarks.truth.planned import Planned
 from benchmarks.truth.setting import Setting
-from benchmarks.truth.steps import run_until
 from components.artifacts import Artifact
 from components.validation.subsets import random_partitions
 
 
 def controls(to: Setting, seeds: int) -> None:
     """Train the members of every method for every seed, and keep the table as far as it has come."""
-    started, config = time.monotonic(), to.config()
-    summary, _ = run_until(config, to.root, "partition")
-    members, groups = Members.of(config, to.root, summary), summary["groups"]
+    planned = Planned.of(to, to.config())
+    members, groups = planned.members, planned.groups
     results: Results = {}
     for seed in range(seeds):
         for method in methods(members, groups, seed):
             add(results, members, method, seed)
             rows = table(results, *COMPARED)
-            about = setting.about(config, summary, time.monotonic() - started)
             found = {"groups": groups, "seeds": seed + 1, "plan_flops": members.plan}
-            to.keep("controls", {**about, **found, **rows})
+            to.keep("controls", {**planned.about(), **found, **rows})
 
 
 def methods(members: Members, groups: list[list[str]], seed: int) -> Iterator[Method]:

@@ -6,7 +6,6 @@ for all. Adapters answer alone: what mixing them gains is the controls' question
 """
 
 import math
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Self
@@ -17,8 +16,8 @@ from benchmarks.truth import setting
 from benchmarks.truth.members import Members
 from benchmarks.truth.methods import Method, Parts, Results, add, table
 from benchmarks.truth.names import RAW
+from benchmarks.truth.planned import Planned
 from benchmarks.truth.setting import Setting
-from benchmarks.truth.steps import run_until
 
 # warm start's epochs : groups' epochs : learning rate : groups : rank, if another
 RECIPES = (
@@ -92,19 +91,17 @@ def recipes(to: Setting, of: list[Recipe], seeds: int) -> None:
         like = replace(to, warm_start=recipe.warm_start, epochs=recipe.epochs, learning_rate=recipe.learning_rate)
         ahead = {"lookahead": to.warm_start}
         config = like.config(partition={"groups": recipe.groups}, warm_start=ahead, lora=recipe.lora)
-        started = time.monotonic()
-        summary, _ = run_until(config, to.root, "partition")
-        members = Members.of(config, to.root, summary)
+        planned = Planned.of(to, config)
         alone = replace(like, epochs=recipe.total()).config(lora=recipe.lora)
-        compared = [] if recipe.raw() in about else [Members.of(alone, to.root, summary)]
+        compared = [] if recipe.raw() in about else [Members.of(alone, to.root, planned.summary)]
         for seed in range(seeds):
             ways = [(one, raw(one, seed, recipe)) for one in compared]
-            ways += [(members, method) for method in methods(members, summary["groups"], seed, recipe)]
+            ways += [(planned.members, method) for method in methods(planned.members, planned.groups, seed, recipe)]
             for one, method in ways:
                 add(results, one, method, seed)
-        told = setting.about(config, summary, time.monotonic() - started)
-        about[recipe.told()] = {**told, "groups": summary["groups"]}
-        about.setdefault(recipe.raw(), setting.about(alone, summary, told["wall_clock_seconds"]))
+        told = planned.about()
+        about[recipe.told()] = {**told, "groups": planned.groups}
+        about.setdefault(recipe.raw(), setting.about(alone, planned.summary, told["wall_clock_seconds"]))
         to.keep("recipes", {"recipes": about, "seeds": seeds, "against": against, **table(results, *against)})
 
 
