@@ -77,8 +77,15 @@ class Recipe:
         """What the table calls its groups' adapters."""
         return f"{self.told()}: own"
 
+    def theta(self) -> str:
+        """What the table calls theta* alone, which the groups' epochs and rate do not change."""
+        return f"theta*, {self.warm_start:g} epochs{self._rank()}"
+
     def _how(self) -> str:
-        return f"rate {self.learning_rate:g}" + (f", rank {self.rank}" if self.rank else "")
+        return f"rate {self.learning_rate:g}{self._rank()}"
+
+    def _rank(self) -> str:
+        return f", rank {self.rank}" if self.rank else ""
 
 
 def recipes(to: Setting, of: list[Recipe], seeds: int) -> None:
@@ -93,12 +100,13 @@ def recipes(to: Setting, of: list[Recipe], seeds: int) -> None:
         config = like.config(partition={"groups": recipe.groups}, warm_start=ahead, lora=recipe.lora)
         planned = Planned.of(to, config)
         alone = replace(like, epochs=recipe.total()).config(lora=recipe.lora)
-        compared = [] if recipe.raw() in about else [Members.of(alone, to.root, planned.summary)]
+        untouched, known = Members.of(alone, to.root, planned.summary), set(results)
         for seed in range(seeds):
-            ways = [(one, raw(one, seed, recipe)) for one in compared]
-            ways += [(planned.members, method) for method in methods(planned.members, planned.groups, seed, recipe)]
-            for one, method in ways:
-                add(results, one, method, seed)
+            ways = [(untouched, raw(untouched, seed, recipe))]
+            ways += [(planned.members, method) for method in methods(planned, seed, recipe)]
+            for members, method in ways:
+                if method.name not in known:  # of another recipe too
+                    add(results, members, method, seed)
         told = planned.about()
         about[recipe.told()] = {**told, "groups": planned.groups}
         about.setdefault(recipe.raw(), setting.about(alone, planned.summary, told["wall_clock_seconds"]))
@@ -111,11 +119,11 @@ def raw(members: Members, seed: int, recipe: Recipe) -> Method:
     return Method(recipe.raw(), [(members.from_raw(names, seed), names)], start=False)
 
 
-def methods(members: Members, groups: list[list[str]], seed: int, recipe: Recipe) -> Iterator[Method]:
+def methods(planned: Planned, seed: int, recipe: Recipe) -> Iterator[Method]:
     """The ways to answer that a recipe's adapters allow; without a warm start theta* and multi-task are nothing new."""
-    names, told = members.prepared.names, recipe.told()
-    chosen: Parts = [(members.trained(group, seed), group) for group in groups]
+    members, names = planned.members, planned.members.prepared.names
+    chosen: Parts = [(members.trained(group, seed), group) for group in planned.groups]
     yield Method(recipe.own(), chosen, features=True)
     if recipe.warm_start:
-        yield Method(f"{told}: theta*", [(None, names)])
-        yield Method(f"{told}: multi-task", [(members.trained(names, seed), names)])
+        yield Method(recipe.theta(), [(None, names)])
+        yield Method(f"{recipe.told()}: multi-task", [(members.trained(names, seed), names)])
