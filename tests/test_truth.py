@@ -1,25 +1,21 @@
 """The studies' own arithmetic: configs, tables, what is kept. What they measure takes hours."""
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import typer
 
-from benchmarks.truth import ablations, affinities, boosting, calibration, sizes
+from benchmarks.truth import ablations, affinities, boosting, calibration, recipes, sizes
 from benchmarks.truth.methods import Method, table
 from benchmarks.truth.recipes import RECIPES, Recipe
-from benchmarks.truth.setting import Setting, merged
+from benchmarks.truth.setting import ABOUT, Setting, about, merged
 from components.config import RunConfig
 from components.partition.exact import best_partitions
 from components.subsets import subset_size
-
-ABOUT = (
-    "date", "wall_clock_seconds", "machine", "versions", "settings", "model", "quantization", "dtype", "datasets",
-    "rows", "seed",
-)  # fmt: skip
 
 
 @pytest.fixture
@@ -102,16 +98,65 @@ def test_which_members_answer_a_dataset() -> None:
     assert (weighted.answering("a"), weighted.answering("c")) == ((parts, 0), (parts, 1))
 
 
-def test_recipes_are_read_and_told() -> None:
+def test_recipes_are_told_by_what_sets_them_apart() -> None:
     recipe = Recipe.parse("0.5:2:0.001:3")
-    assert recipe == Recipe(0.5, 2, 1e-3, 3)
     assert recipe.told() == "0.5 + 2 epochs, rate 0.001, 3 groups"
     assert recipe.raw() == "multi-task, raw start, 3 epochs, rate 0.001"
+    assert recipe.multitask() == replace(recipe, groups=4).multitask() == "0.5 + 2 epochs, rate 0.001: multi-task"
+    assert recipe.theta() == replace(recipe, epochs=3, learning_rate=1e-2).theta() == "theta*, 0.5 epochs"
     wide = Recipe.parse("1:3:0.001:auto:16")
-    assert wide == Recipe(1, 3, 1e-3, "auto", 16) and wide.lora == {"rank": 16, "alpha": 32}
     assert wide.own() == "1 + 3 epochs, rate 0.001, rank 16, auto groups: own"
-    assert wide.raw() == "multi-task, raw start, 4 epochs, rate 0.001, rank 16"
+    assert wide.theta() == "theta*, 1 epochs, rank 16"
     assert len({Recipe.parse(text).told() for text in RECIPES}) == len(RECIPES)
+
+
+@dataclass
+class StubbedMembers:
+    """Names what would be trained."""
+
+    config: dict[str, Any]
+    prepared: Any = field(default_factory=lambda: SimpleNamespace(names=["sst2", "wic"]))
+
+    def trained(self, names: list[str], seed: int) -> str:
+        return f"{names} {seed} from theta*"
+
+    def from_raw(self, names: list[str], seed: int) -> str:
+        return f"{names} {seed} from nothing, {self.config['training']['epochs']} epochs"
+
+
+def test_recipes_share_what_they_have_in_common(to: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, measured = list[dict[str, Any]](), list[tuple[str, int, list[Any]]]()
+
+    def plan(_: Path, config: dict[str, Any]) -> Any:
+        run.append(config)
+        told = about(config, {"versions": {}, "seed": 0}, 60)
+        members = StubbedMembers(config)
+        return SimpleNamespace(members=members, groups=[["sst2"], ["wic"]], summary={}, about=lambda: told)
+
+    def count(results: dict[str, Any], members: Any, method: Method, seed: int) -> None:
+        row = {**dict.fromkeys(("metric", "accuracy", "loss", "calibrated"), 0.5), "flops": 1, "by_dataset": [0.5]}
+        results.setdefault(method.name, []).append(row)
+        measured.append((method.name, seed, [part for part, _ in method.parts]))
+
+    monkeypatch.setattr(recipes.Planned, "of", plan)
+    monkeypatch.setattr(recipes.Members, "of", lambda config, *_: StubbedMembers(config))
+    monkeypatch.setattr(recipes, "add", count)
+    to = replace(to, warm_start=1)
+    recipes.recipes(to, [Recipe(0.25, 2, 1e-3), Recipe(1, 2, 1e-3), Recipe(1, 2, 1e-2, 1)], seeds=2)
+    assert [one["warm_start"]["epochs"] for one in run] == [1, 0.25, 1]  # the default's own, asked for again, runs once
+    assert [one["warm_start"]["lookahead"] for one in run] == [1, 1, 1]
+    rows = to.kept("recipes")["methods"]
+    raw = "multi-task, raw start, 3 epochs, rate 0.001"
+    assert list(rows) == [
+        raw, "1 + 2 epochs, rate 0.001, auto groups: own", "theta*, 1 epochs", "1 + 2 epochs, rate 0.001: multi-task",
+        "0.25 + 2 epochs, rate 0.001, auto groups: own", "theta*, 0.25 epochs",
+        "0.25 + 2 epochs, rate 0.001: multi-task",
+        "multi-task, raw start, 3 epochs, rate 0.01", "1 + 2 epochs, rate 0.01, 1 groups: own",
+        "1 + 2 epochs, rate 0.01: multi-task",
+    ]  # fmt: skip
+    assert all(len(row["metric"]) == 2 for row in rows.values())
+    assert measured[0] == (raw, 0, ["['sst2', 'wic'] 0 from nothing, 3 epochs"])
+    assert measured[1][2] == ["['sst2'] 0 from theta*", "['wic'] 0 from theta*"]
 
 
 def test_a_booster_counts_always_and_where_it_was_kept() -> None:
@@ -119,7 +164,7 @@ def test_a_booster_counts_always_and_where_it_was_kept() -> None:
         quantities = {"error": [0.5, 0.4], "loss": loss}
         return {"kept": kept, "measured": {split: {str(kept): quantities} for split in boosting.SPLITS}}
 
-    found = boosting.mean([group(True, [1.0, 0.8]), group(False, [1.0, 1.4])])
+    found = boosting.over_datasets([group(True, [1.0, 0.8]), group(False, [1.0, 1.4])])
     assert found["before"]["test loss"] == pytest.approx(1.0)
     assert found["change"]["always"]["test loss"] == pytest.approx(0.1)
     assert found["change"]["where kept"]["test loss"] == pytest.approx(-0.1)
@@ -163,8 +208,9 @@ def test_estimates_that_rank_the_wrong_way_are_scaled_to_nothing(to: Setting) ->
 def test_all_sizes_of_subsets_are_asked_for_about_as_many_losses(to: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
     error = {"relative_error": {"value": 0.1}}
     overall = {"reliability": None, "noise_error": None, "predictors": {"surrogate": error, "constant": error}}
-    found = {**dict.fromkeys(ABOUT), "subset_size": 4, "counts": {"random": 23}, "seeds": 4, "overall": overall}
     to = replace(to, datasets=("sst2", "wic", "cola", "rte", "trec", "subj"))
+    made = about(to.config(), {"versions": {}, "seed": 0}, 60)
+    found = {**made, "subset_size": 4, "counts": {"random": 23}, "seeds": 4, "overall": overall}
     to.keep("study", found)
     asked = list[RunConfig]()
 
@@ -173,10 +219,20 @@ def test_all_sizes_of_subsets_are_asked_for_about_as_many_losses(to: Setting, mo
         return found | {"seeds": 2}, {}
 
     monkeypatch.setattr(sizes, "measured", stub)
+    with pytest.raises(typer.BadParameter, match=r"^study\.json in .* is of other training\.epochs: "):
+        sizes.sizes(replace(to, epochs=3), [2, 5], each=8, seeds=2)
+    with pytest.raises(typer.BadParameter, match="subsets of 4 datasets are in study"):
+        sizes.sizes(to, [2, 4], each=8, seeds=2)
+    assert not to.kept("sizes")
     sizes.sizes(to, [2, 5], each=8, seeds=2)
     told = [(subset_size(6, one.surrogate.subset_size), one.validation.subsets, one.validation.seeds) for one in asked]
     assert told == [(2, 24, 2), (5, 10, 2)]
     rows = to.kept("sizes")
+    with pytest.raises(
+        typer.BadParameter,
+        match=r"^sizes\.json in .* is of other rows and warm_start\.epochs and ",
+    ):
+        to.refuse_to_mix("sizes", replace(to, train=31, warm_start=1).config())
     assert [(size, row["seeds"], row["surrogate"]) for size, row in rows.items()] == [
         ("4", 4, error), ("2", 2, error), ("5", 2, error)
     ]  # fmt: skip
@@ -213,11 +269,6 @@ def test_groups_of_the_true_affinity_lose_nothing_and_a_search_mends_a_wrong_one
     assert right["rounded"] == pytest.approx(0, abs=1e-9)
     assert wrong["rounded"] == pytest.approx(4 * 0.1 / 3)  # two that harm each other together, two that help apart
     assert wrong["searched"] == pytest.approx(0, abs=1e-9)
-
-
-def test_costs_need_every_subset() -> None:
-    with pytest.raises(typer.BadParameter, match="every subset"):
-        affinities.costs(every_subset(3)[1:], np.ones((6, 3)))
 
 
 def test_ablations_are_named_so_that_each_can_be_asked_for(to: Setting) -> None:

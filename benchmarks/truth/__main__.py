@@ -18,7 +18,7 @@ from benchmarks.truth.names import BASES
 from benchmarks.truth.setting import DATASETS, RESULTS, Setting
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
-Seeds = Annotated[int, typer.Option(help="Fine-tunes of each subset; members of each kind.")]
+Seeds = Annotated[int, typer.Option(help="Fine-tunes of each subset; members of each kind.", min=2)]
 Subsets = Annotated[int, typer.Option(help="Random subsets of equal size.")]
 TARGETS = "wic,sst2,tweet_offensive,sms_spam,tweet_emotion,tweet_irony"
 SUBSETS, SEEDS, PARTITIONS = 69, 4, 3
@@ -39,7 +39,7 @@ def common(
     test: Annotated[int, typer.Option(help="Test rows a dataset, at most.")] = 300,
     epochs: Annotated[int, typer.Option(help="Epochs of a fine-tune, at most.")] = 3,
     learning_rate: Annotated[float, typer.Option(help="Learning rate of a fine-tune.")] = 1e-3,
-    warm_start: Annotated[float, typer.Option(help="Epochs of the warm start.")] = 1.0,
+    warm_start: Annotated[float, typer.Option(help="Epochs of the warm start, and of the look-ahead.")] = 1.0,
     quantization: Annotated[str, typer.Option(help="nf4, or none.")] = "none",
 ) -> None:
     """What all tables have in common."""
@@ -100,7 +100,13 @@ def controls(context: typer.Context, seeds: Seeds = 6) -> None:
 @app.command()
 def recipes(
     context: typer.Context,
-    of: Annotated[list[str] | None, typer.Option(help="warm start's epochs:groups' epochs:rate:groups[:rank]")] = None,
+    of: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="warm start's epochs:groups' epochs:rate:groups[:rank]. The table will hold these, and the common "
+            "options' own recipe, which they are compared with."
+        ),
+    ] = None,
     seeds: Seeds = 3,
 ) -> None:
     """How to divide the epochs between warm start and groups, at which rate and rank."""

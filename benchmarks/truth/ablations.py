@@ -49,9 +49,10 @@ def ablations(to: Setting, only: list[str], subsets: int, seeds: int) -> None:
     refuse_unknown("settings", only, (DEFAULT, *CHANGES))
     sample = {"subsets": subsets, "pairs": 0, "partitions": 0, "seeds": seeds}
     base = to.config(validation={**sample, "distances": [ONE_FIFTH_PERCENT]})
+    to.refuse_to_mix("ablations", base)
     note(DEFAULT)
     default, truth = measured(to, base)
-    rows = {DEFAULT: row(default), **alike(to.kept("ablations"), default)}
+    rows = {DEFAULT: row(default), **judged_alike(to.kept("ablations"), default)}
     to.keep("ablations", rows)
     for name, change in CHANGES.items():
         if not only or name in only:
@@ -61,10 +62,14 @@ def ablations(to: Setting, only: list[str], subsets: int, seeds: int) -> None:
             to.keep("ablations", rows)
 
 
-def alike(kept: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
-    """Of the changes' rows ``kept`` those with as many subsets and fine-tunes as ``found``."""
-    judged = found["counts"], found["seeds"]
-    return {name: one for name, one in kept.items() if name in CHANGES and (one["counts"], one["seeds"]) == judged}
+def judged_alike(kept: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    """Of the changes' rows ``kept`` those judged by the fine-tunes of ``found``, which alone decide the reliability."""
+    judged = found["counts"], found["seeds"], found["overall"]["reliability"]
+    return {
+        name: one
+        for name, one in kept.items()
+        if name in CHANGES and (one["counts"], one["seeds"], one["reliability"]) == judged
+    }
 
 
 def row(found: dict[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from benchmarks.truth.markdown import mean, spread
 from benchmarks.truth.planned import Planned
 from benchmarks.truth.setting import Setting
 from components.artifacts import load
+from components.config import RunConfig
+from components.errors import UserError
 from components.inputs import read_split
 from components.partition.exact import best_partitions, bit_masks
 from components.partition.groups import Groups
@@ -39,9 +41,21 @@ def affinities(to: Setting, draws: int) -> None:
         draws: samples of subsets of each size.
 
     Raises:
-        typer.BadParameter: there are too many datasets for every subset to be estimated.
+        typer.BadParameter: there are too many datasets for every subset to be estimated, or too few to sample subsets.
     """
-    planned = Planned.of(to, to.config())
+    config, n = to.config(), len(to.datasets)
+    surrogate = RunConfig.model_validate(config).surrogate
+    if n > surrogate.exhaustive_up_to:
+        most = surrogate.exhaustive_up_to
+        raise typer.BadParameter(f"this takes estimates of every subset: name at most {most} datasets")
+    try:
+        samples = [
+            [choose_subsets(n, count, surrogate.subset_size, surrogate.pair_coverage, 1, seed) for seed in range(draws)]
+            for count in COUNTS
+        ]
+    except UserError as error:
+        raise typer.BadParameter(f"{error.what}: name more datasets") from error
+    planned = Planned.of(to.root, config)
     members = planned.members
     step, prepared = members.step, members.prepared
     table = load_file(load(step.store, setting.keys_of(planned.summary)["affinity"]).folder / TABLE)
@@ -51,11 +65,6 @@ def affinities(to: Setting, draws: int) -> None:
     best = best_partitions(cost)
     similarity = cosines(mean_pulls(read_split(members.features, "train")))
     rows = [row("similarity", None, [losses(cost, best, similarity, step.config.seed)])]
-    surrogate, n = step.config.surrogate, len(entropy)
-    samples = [
-        [choose_subsets(n, count, surrogate.subset_size, surrogate.pair_coverage, 1, seed) for seed in range(draws)]
-        for count in COUNTS
-    ]
     for drawn in [*samples, [inside]]:
         found: dict[str, list[dict[str, float]]] = {}
         for seed, shown in enumerate(drawn):
@@ -80,13 +89,8 @@ def costs(inside: np.ndarray, loss: np.ndarray) -> np.ndarray:
     Args:
         inside: every subset, bool [2**n - 1, n].
         loss: of each dataset in each subset, [2**n - 1, n].
-
-    Raises:
-        typer.BadParameter: some subsets are missing.
     """
     n = inside.shape[1]
-    if len(inside) != 2**n - 1:
-        raise typer.BadParameter("this takes estimates of every subset: name at most twelve datasets")
     found = np.zeros(2**n)
     found[bit_masks(inside)] = np.where(inside, loss, 0).sum(axis=1) / n
     return found

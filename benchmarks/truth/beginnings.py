@@ -25,7 +25,7 @@ from components.weighted_step import add_change
 
 def beginnings(to: Setting, seeds: int) -> None:
     """Train the chosen groups from every beginning for every seed, and keep the table as far as it has come."""
-    planned = Planned.of(to, to.config())
+    planned = Planned.of(to.root, to.config())
     members, groups = planned.members, planned.groups
     results: Results = {}
     steps = [surrogate_step(members, group) for group in groups]

@@ -26,17 +26,18 @@ METHODS = ("linear", "trained")
 
 def boosting(to: Setting, seeds: int) -> None:
     """Boost every chosen group once by either method, for every seed of the groups' adapters, and keep the table."""
+    to.refuse_to_mix("boosting", to.config())
     for method in METHODS:
         note(method)
         _by(to, method, seeds)
 
 
 def _by(to: Setting, method: str, seeds: int) -> None:
-    planned = Planned.of(to, to.config(boosting={"steps": 1, "method": method}))
+    planned = Planned.of(to.root, to.config(boosting={"steps": 1, "method": method}))
     found: list[dict[str, Any]] = []
     for seed in range(seeds):
         groups = [_boosted(planned.members, group, seed) for group in planned.groups]
-        found.append({"groups": groups, **mean(groups)})
+        found.append({"groups": groups, **over_datasets(groups)})
         note(f"seed {seed}: {found[-1]['change']}")
         mean_changes = over_seeds([one["change"] for one in found])
         to.add("boosting", method, {**planned.about(), "seeds": found, **mean_changes})
@@ -98,7 +99,7 @@ def _index(members: Members, name: str, split: Any) -> np.ndarray:
 def _before_and_after(
     members: Members, adapter: Artifact, booster: Artifact, name: str, split: Any
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Logits of the group's adapter, the same with the booster's step, and the labels."""
+    """Logits [N, C] of the group's adapter, the same with the booster's step, and the labels [N]."""
     index = _index(members, name, split)
     before, label = members.logits(adapter, name, split, index)
     start, moved = (members.logits(one, name, split, index)[0] for one in (None, booster))
@@ -106,6 +107,7 @@ def _before_and_after(
 
 
 def _told(before: np.ndarray, after: np.ndarray, label: np.ndarray) -> dict[str, list[float]]:
+    """The share of wrong answers and the mean loss in nats, each before and after; logits [N, C], labels [N]."""
     sides = (before, after)
     return {
         "error": [float((side.argmax(axis=1) != label).mean()) for side in sides],
@@ -113,7 +115,7 @@ def _told(before: np.ndarray, after: np.ndarray, label: np.ndarray) -> dict[str,
     }
 
 
-def mean(groups: list[dict[str, Any]]) -> dict[str, Any]:
+def over_datasets(groups: list[dict[str, Any]]) -> dict[str, Any]:
     """Mean over datasets of every quantity before the step, and its change by the step: always, and where kept."""
     before: dict[str, float] = {}
     change: dict[str, dict[str, float]] = {"always": {}, "where kept": {}}

@@ -47,7 +47,12 @@ def _tables(study: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _errors(estimated: np.ndarray, true: np.ndarray, count: int, rng: np.random.Generator) -> dict[str, Any]:
-    """Mean relative error on the other subsets over draws, by way, and that of the estimates as they are."""
+    """Mean relative error on the other subsets over draws, by way, and that of the estimates as they are.
+
+    Args:
+        estimated, true: losses [K, n] and [K, S, n], S fine-tunes of each subset; NaN where a dataset is not in one.
+        count: subsets to calibrate with, by the first fine-tune of each.
+    """
     found: dict[str, list[float]] = {name: [] for name in ("estimates", *WAYS)}
     for _ in range(DRAWS):
         order = rng.permutation(len(true))
@@ -56,8 +61,9 @@ def _errors(estimated: np.ndarray, true: np.ndarray, count: int, rng: np.random.
         # A dataset that none of them holds, or none of the others, is left out.
         seen = np.isfinite(ours).any(axis=0) & np.isfinite(estimated[rest]).any(axis=0)
         centre, mean = (_mean(side, seen) for side in (ours, theirs))
-        spread = np.where(np.isfinite(ours), ours - centre, 0)
-        slope = (spread * np.where(np.isfinite(ours), theirs - mean, 0)).sum() / max((spread**2).sum(), 1e-12)
+        held = np.isfinite(ours) & seen
+        spread = np.where(held, ours - centre, 0)
+        slope = (spread * np.where(held, theirs - mean, 0)).sum() / max((spread**2).sum(), 1e-12)
         raw, target = estimated[rest][:, seen], true[rest].mean(axis=1)[:, seen]
         centre, mean = centre[seen], mean[seen]
         predicted = {

@@ -23,7 +23,7 @@ from components.validation.subsets import random_partitions
 
 def controls(to: Setting, seeds: int) -> None:
     """Train the members of every method for every seed, and keep the table as far as it has come."""
-    planned = Planned.of(to, to.config())
+    planned = Planned.of(to.root, to.config())
     members, groups = planned.members, planned.groups
     results: Results = {}
     for seed in range(seeds):

@@ -20,9 +20,10 @@ def first_order(to: Setting, bases: list[str]) -> None:
         typer.BadParameter: a base is unknown.
     """
     refuse_unknown("bases", bases, BASES)
-    for name in bases:
+    configs = {name: to.config(model=BASES[name], validation={"distances": DISTANCES}) for name in bases}
+    to.refuse_to_mix("first_order", to.config())
+    for name, config in configs.items():
         note(name)
-        config = to.config(model=BASES[name], validation={"distances": DISTANCES})
         summary, seconds = run_until(config, to.root, "linearity")
         facts = load(LocalStore(to.root.resolve() / "store"), setting.keys_of(summary)["linearity"]).facts
         to.add("first_order", name, {**setting.about(config, summary, seconds), **facts})

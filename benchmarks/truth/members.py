@@ -105,6 +105,9 @@ class Members:
                 batch_size=settings.batch_size,
                 seed=seed,
                 warmup_ratio=settings.warmup_ratio,
+                weight_decay=settings.weight_decay,
+                size_exponent=settings.size_exponent,
+                gradient_checkpointing=settings.gradient_checkpointing,
             )
             model, job = work.trainable(start.folder), f"truth-{digest_of(inputs)[:24]}"
             fitted = fit(model, work.base, material, recipe, self.step.store, job, lambda *_: None)

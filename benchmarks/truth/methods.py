@@ -24,6 +24,7 @@ class Method:
     """One way to answer.
 
     Attributes:
+        parts: the members.
         weighted: all members answer, with weights fitted on validation rows, the first member with its prior; else the
             first alone.
         start: whether the warm start's FLOPs are part of its price.
@@ -122,7 +123,7 @@ def _look_up(members: Members, method: Method) -> None:
 def _answers(
     members: Members, method: Method, dataset: PreparedDataset, seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Labels of a dataset's test rows, the method's logits, and the calibrated ones (the same where it is weighted)."""
+    """Labels [N] of a dataset's test rows, the method's logits [N, C], and the calibrated ones (weighted: the same)."""
     name, (parts, first) = dataset.name, method.answering(dataset.name)
     found = {}
     for split in ("validation", "test"):

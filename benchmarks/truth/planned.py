@@ -2,11 +2,11 @@
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 from benchmarks.truth import setting
 from benchmarks.truth.members import Members
-from benchmarks.truth.setting import Setting
 from benchmarks.truth.steps import run_until
 
 
@@ -27,11 +27,11 @@ class Planned:
     started: float
 
     @classmethod
-    def of(cls, to: Setting, config: dict[str, Any]) -> Self:
-        """Run the steps up to the partition."""
+    def of(cls, root: Path, config: dict[str, Any]) -> Self:
+        """Run the steps up to the partition, in ``root``."""
         started = time.monotonic()
-        summary, _ = run_until(config, to.root, "partition")
-        return cls(config, summary, Members.of(config, to.root, summary), started)
+        summary, _ = run_until(config, root, "partition")
+        return cls(config, summary, Members.of(config, root, summary), started)
 
     @property
     def groups(self) -> list[list[str]]:

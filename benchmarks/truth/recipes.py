@@ -1,8 +1,8 @@
 """Which recipe wins per FLOP: how the epochs are divided between warm start and groups, at which rate and rank.
 
-Beside each recipe stands one multi-task adapter from the raw initialisation of as many epochs, rate and rank alike. The
-first recipe's, and that recipe's groups, are what all methods are compared with. The look-ahead is the common options'
-for all. Adapters answer alone: what mixing them gains is the controls' question.
+Beside each recipe stands one multi-task adapter from the raw initialisation of as many epochs (rounded up to whole
+ones), rate and rank alike. The first recipe's, and that recipe's groups, are what all methods are compared with. The
+look-ahead is the common options' for all. Adapters answer alone: what mixing them gains is the controls' question.
 """
 
 import math
@@ -12,7 +12,6 @@ from typing import Any, Self
 
 import typer
 
-from benchmarks.truth import setting
 from benchmarks.truth.members import Members
 from benchmarks.truth.methods import Method, Parts, Results, add, table
 from benchmarks.truth.names import RAW
@@ -62,7 +61,7 @@ class Recipe:
         return {"rank": self.rank, "alpha": 2 * self.rank} if self.rank else {}
 
     def total(self) -> int:
-        """Epochs of both, in whole ones."""
+        """Epochs of both, rounded up to whole ones."""
         return math.ceil(self.warm_start + self.epochs)
 
     def raw(self) -> str:
@@ -71,7 +70,7 @@ class Recipe:
 
     def told(self) -> str:
         """As the table says it."""
-        return f"{self.warm_start:g} + {self.epochs} epochs, {self._how()}, {self.groups} groups"
+        return f"{self._trained()}, {self.groups} groups"
 
     def own(self) -> str:
         """What the table calls its groups' adapters."""
@@ -80,6 +79,13 @@ class Recipe:
     def theta(self) -> str:
         """What the table calls theta* alone, which the groups' epochs and rate do not change."""
         return f"theta*, {self.warm_start:g} epochs{self._rank()}"
+
+    def multitask(self) -> str:
+        """What the table calls one multi-task adapter from theta*, which the groups do not change."""
+        return f"{self._trained()}: multi-task"
+
+    def _trained(self) -> str:
+        return f"{self.warm_start:g} + {self.epochs} epochs, {self._how()}"
 
     def _how(self) -> str:
         return f"rate {self.learning_rate:g}{self._rank()}"
@@ -94,12 +100,8 @@ def recipes(to: Setting, of: list[Recipe], seeds: int) -> None:
     about: dict[str, Any] = {}
     default = Recipe(to.warm_start, to.epochs, to.learning_rate)
     against = (default.raw(), default.own())
-    for recipe in dict.fromkeys((default, *of)):
-        like = replace(to, warm_start=recipe.warm_start, epochs=recipe.epochs, learning_rate=recipe.learning_rate)
-        ahead = {"lookahead": to.warm_start}
-        config = like.config(partition={"groups": recipe.groups}, warm_start=ahead, lora=recipe.lora)
-        planned = Planned.of(to, config)
-        alone = replace(like, epochs=recipe.total()).config(lora=recipe.lora)
+    for recipe, (config, alone) in {one: configs(to, one) for one in (default, *of)}.items():
+        planned = Planned.of(to.root, config)
         untouched, known = Members.of(alone, to.root, planned.summary), set(results)
         for seed in range(seeds):
             ways = [(untouched, raw(untouched, seed, recipe))]
@@ -107,10 +109,20 @@ def recipes(to: Setting, of: list[Recipe], seeds: int) -> None:
             for members, method in ways:
                 if method.name not in known:  # of another recipe too
                     add(results, members, method, seed)
-        told = planned.about()
-        about[recipe.told()] = {**told, "groups": planned.groups}
-        about.setdefault(recipe.raw(), setting.about(alone, planned.summary, told["wall_clock_seconds"]))
+        about[recipe.told()] = {**planned.about(), "groups": planned.groups}
         to.keep("recipes", {"recipes": about, "seeds": seeds, "against": against, **table(results, *against)})
+
+
+def configs(to: Setting, recipe: Recipe) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Those of a recipe, and of the multi-task adapter beside it.
+
+    Raises:
+        typer.BadParameter: the recipe has numbers that the product does not take.
+    """
+    like = replace(to, warm_start=recipe.warm_start, epochs=recipe.epochs, learning_rate=recipe.learning_rate)
+    ahead = {"lookahead": to.warm_start}
+    config = like.config(partition={"groups": recipe.groups}, warm_start=ahead, lora=recipe.lora)
+    return config, replace(like, epochs=recipe.total()).config(lora=recipe.lora)
 
 
 def raw(members: Members, seed: int, recipe: Recipe) -> Method:
@@ -126,4 +138,4 @@ def methods(planned: Planned, seed: int, recipe: Recipe) -> Iterator[Method]:
     yield Method(recipe.own(), chosen, features=True)
     if recipe.warm_start:
         yield Method(recipe.theta(), [(None, names)])
-        yield Method(f"{recipe.told()}: multi-task", [(members.trained(names, seed), names)])
+        yield Method(recipe.multitask(), [(members.trained(names, seed), names)])

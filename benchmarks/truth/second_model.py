@@ -62,7 +62,7 @@ def make(data: Path, tokenizer_of: Path, folder: Path, steps: int) -> None:
 
 
 def _tokens(data: Path, tokenizer: Any) -> np.ndarray:
-    """The training texts of all datasets, shuffled, one after the other, int64."""
+    """The training texts of all datasets, shuffled, one after the other, int64 [tokens]."""
     texts = []
     for entry in yaml.safe_load(REAL.read_text())["datasets"]:
         with (data / entry["name"] / "train.jsonl").open(encoding="utf-8") as lines:

@@ -16,6 +16,7 @@ from typing import Any
 
 import typer
 import yaml
+from pydantic import ValidationError
 
 from components.config import RunConfig
 
@@ -25,6 +26,11 @@ RESULTS = HERE / "results"
 SECTIONS = (
     "lora", "warm_start", "gradients", "surrogate", "partition", "training", "boosting", "ensemble", "validation",
     "selection",
+)  # fmt: skip
+# beside all numbers: see :func:`about`
+ABOUT = (
+    "date", "wall_clock_seconds", "machine", "versions", "settings", "model", "quantization", "dtype", "datasets",
+    "rows", "seed",
 )  # fmt: skip
 REAL = HERE.parent / "real" / "config.yaml"
 # Twelve of the sixteen: every subset of twelve can be estimated. Left out are the longest texts and the two datasets
@@ -47,7 +53,7 @@ class Setting:
         datasets: names.
         train, validation, test: rows a dataset, at most.
         epochs, learning_rate: of every fine-tune, at most so many epochs.
-        warm_start: epochs of the warm start, over at most 400 rows a dataset.
+        warm_start: epochs of the warm start, over at most 400 rows a dataset, and of the look-ahead.
         quantization: ``nf4`` or ``none``.
     """
 
@@ -68,7 +74,7 @@ class Setting:
         """A config on real datasets, as a dictionary; ``sections`` replace or extend its sections.
 
         Raises:
-            typer.BadParameter: a dataset is unknown.
+            typer.BadParameter: a dataset is unknown, or a setting is none that the product takes.
         """
         config: dict[str, Any] = yaml.safe_load(REAL.read_text())
         config["model"] |= {"id": str(self.model.resolve()), "quantization": self.quantization}
@@ -90,7 +96,13 @@ class Setting:
         }
         config["gradients"] = {"samples_per_dataset": max(self.train, self.validation)}
         config["ensemble"] = {"baselines": []}
-        return merged(config, sections)
+        made = merged(config, sections)
+        try:
+            RunConfig.model_validate(made)
+        except ValidationError as error:
+            told = [[".".join(map(str, one["loc"])), one["msg"]] for one in error.errors()]
+            raise typer.BadParameter("; ".join(": ".join(filter(None, parts)) for parts in told)) from error
+        return made
 
     def keep(self, table: str, found: dict[str, Any]) -> None:
         """Write a table's numbers."""
@@ -117,6 +129,41 @@ class Setting:
         if not found:
             raise typer.BadParameter(f"there is no {table}.json in {self.out}; run `{table}` first")
         return found
+
+    def refuse_other(self, table: str, found: dict[str, Any], config: dict[str, Any]) -> None:
+        """Refuse to put numbers of one model, data and recipe beside those of another.
+
+        Args:
+            found: what an earlier call has written of ``table``, or of one of its rows.
+            config: what is about to run.
+
+        Raises:
+            typer.BadParameter: they differ.
+        """
+        ours = alike(about(config, {"versions": {}, "seed": RunConfig.model_validate(config).seed}, 0))
+        if other := [name for name, value in alike(found).items() if ours.get(name) != value]:
+            raise typer.BadParameter(
+                f"{table}.json in {self.out} is of other {' and '.join(other)}: give those options, or another --out"
+            )
+
+    def refuse_to_mix(self, table: str, config: dict[str, Any]) -> None:
+        """Refuse to add rows to a table whose rows are of another model, data or recipe.
+
+        Raises:
+            typer.BadParameter: they are.
+        """
+        for found in list(self.kept(table).values())[:1]:  # the rest was held to it, too
+            self.refuse_other(table, found, config)
+
+
+def alike(found: dict[str, Any]) -> dict[str, Any]:
+    """What is the same for all rows of a table, of what :func:`about` put there, by name."""
+    recipe = {
+        f"{section}.{name}": value
+        for section in ("training", "warm_start")
+        for name, value in found["settings"][section].items()
+    }
+    return {**{name: found[name] for name in ("model", "datasets", "rows", "seed")}, **recipe}
 
 
 def refuse_unknown(what: str, asked: Iterable[str], known: Iterable[str]) -> None:
@@ -165,8 +212,7 @@ def about(config: dict[str, Any], summary: dict[str, Any], seconds: float) -> di
 
 def about_again(found: dict[str, Any]) -> dict[str, Any]:
     """What :func:`about` put into a study's numbers, for a table that is made of them."""
-    kept = ("date", "wall_clock_seconds", "machine", "versions", "settings", "model", "quantization", "dtype")
-    return {key: found[key] for key in (*kept, "datasets", "rows", "seed")}
+    return {key: found[key] for key in ABOUT}
 
 
 def note(text: str) -> None:

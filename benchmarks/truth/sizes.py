@@ -6,6 +6,8 @@ Chosen groups are of any size; the study's random subsets are of one.
 from collections.abc import Sequence
 from typing import Any
 
+import typer
+
 from benchmarks.truth.setting import Setting, about_again
 from benchmarks.truth.study import measured
 from components.validation.verdict import ONE_FIFTH_PERCENT
@@ -18,18 +20,24 @@ def sizes(to: Setting, of: Sequence[int], each: int, seeds: int) -> None:
 
     Args:
         of: numbers of datasets.
-        each: about so many subsets of a size hold a dataset, so that all sizes have as many losses to tell.
+        each: about so many subsets of a size hold a dataset, so that these sizes have as many losses to tell.
         seeds: fine-tunes of a subset.
 
     Raises:
-        typer.BadParameter: `study` has not run, whose size the others are compared with.
+        typer.BadParameter: `study` has not run, is of another model, data or recipe, or of a size that is asked for.
     """
     study, n = to.needed("study"), len(to.datasets)
-    to.add("sizes", str(study["subset_size"]), row(study))
+    configs = {}
     for size in of:
         sample = {"subsets": round(each * n / size), "pairs": 0, "partitions": 0, "seeds": seeds}
         share = {"subset_size": size / n}
-        config = to.config(surrogate=share, validation={**sample, "distances": [ONE_FIFTH_PERCENT]})
+        configs[size] = to.config(surrogate=share, validation={**sample, "distances": [ONE_FIFTH_PERCENT]})
+        to.refuse_other("study", study, configs[size])
+        to.refuse_to_mix("sizes", configs[size])
+    if study["subset_size"] in configs:
+        raise typer.BadParameter(f"subsets of {study['subset_size']} datasets are in study.json")
+    to.add("sizes", str(study["subset_size"]), row(study))
+    for size, config in configs.items():
         to.add("sizes", str(size), row(measured(to, config)[0]))
 
 
@@ -41,7 +49,7 @@ def row(found: dict[str, Any]) -> dict[str, Any]:
         "seeds": found["seeds"],
         "counts": found["counts"],
         "reliability": found["overall"]["reliability"],
-        "noise_error": found["overall"].get("noise_error"),
+        "noise_error": found["overall"]["noise_error"],
         "surrogate": predictors["surrogate"],
         "constant": predictors["constant"],
     }

@@ -15,8 +15,9 @@ def sources(to: Setting, targets: list[str], seeds: int) -> None:
         typer.BadParameter: a target is none of the datasets.
     """
     refuse_unknown("targets", targets, to.datasets)
-    for target in targets:
-        config = to.config(selection={"target": target, "seeds": seeds})
+    configs = {target: to.config(selection={"target": target, "seeds": seeds}) for target in targets}
+    to.refuse_to_mix("sources", to.config())
+    for target, config in configs.items():
         summary, seconds = run_until(config, to.root, "confirm")
         show_selection(Console(), summary["selection"])
         to.add("sources", target, {**setting.about(config, summary, seconds), **summary["selection"]})

@@ -10,7 +10,7 @@ from benchmarks.truth import controls
 from benchmarks.truth.members import Members
 from benchmarks.truth.methods import Method, Results, add
 from benchmarks.truth.names import EACH, ENSEMBLE, FROM_START, GROUPS, RANDOM, RAW
-from benchmarks.truth.steps import run_until
+from benchmarks.truth.planned import Planned
 from components.artifacts import find
 from components.config_file import read_config
 from tests.e2e.in_process import run_steps
@@ -35,13 +35,12 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     path.write_text(yaml.safe_dump(settings() | {"boosting": {"steps": 0}}, sort_keys=False))
     summary = run_steps(path, root)
     config = read_config(path).model_dump(mode="json")
-    planned, _ = run_until(config, root, "partition")
-    members = Members.of(config, root, planned)
+    planned = Planned.of(root, config)
     found, results = {}, Results()
-    for method in controls.methods(members, planned["groups"], seed=0):
+    for method in controls.methods(planned.members, planned.groups, seed=0):
         found[method.name] = method
-        add(results, members, method, seed=0)
-    return Study(summary, members, found, results, planned["groups"])
+        add(results, planned.members, method, seed=0)
+    return Study(summary, planned.members, found, results, planned.groups)
 
 
 def test_the_groups_are_the_products(study: Study) -> None:
