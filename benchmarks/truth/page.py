@@ -109,9 +109,9 @@ def controls(found: Found) -> str:
 def recipes(found: Found) -> str:
     """Recipes by what they reach and cost."""
     note = (
-        "Epochs of the warm start + of the groups; FLOPs by those of one multi-task\n"
-        "adapter from the raw initialisation, warm start, look-ahead and extraction counted, solver and search not.\n"
-        "That one has as many epochs as both together, rounded up. The look-ahead is as above for all of them."
+        "Epochs of the warm start + of the groups. Beside them one multi-task\n"
+        "adapter from the raw initialisation, of as many epochs as both together, rounded up; FLOPs by the first one's,\n"
+        "warm start, look-ahead and extraction counted, solver and search not. The look-ahead is as above for all."
     )
     return _of_methods("Which recipe", found, list(found["recipes"].values()), note, found["against"])
 
