@@ -53,9 +53,7 @@ def common(
 @app.command()
 def first_order(
     context: typer.Context,
-    bases: Annotated[
-        str, typer.Option(help="Arithmetic of the base, with commas between; instead of --quantization.")
-    ] = ",".join(BASES),
+    bases: Annotated[str, typer.Option(help="Arithmetic of the base, not --quantization.")] = ",".join(BASES),
 ) -> None:
     """First-order error of the margin by distance, by arithmetic of the base."""
     from benchmarks.truth.first_order import first_order

@@ -110,8 +110,9 @@ def recipes(found: Found) -> str:
     """Recipes by what they reach and cost."""
     note = (
         "Epochs of the warm start + of the groups. Beside them one multi-task\n"
-        "adapter from the raw initialisation, of as many epochs as both together, rounded up; FLOPs by the first one's,\n"
-        "warm start, look-ahead and extraction counted, solver and search not. The look-ahead is as above for all."
+        "adapter from the raw initialisation of as many epochs as both together, rounded up. FLOPs by the first\n"
+        "one's; warm start, look-ahead and extraction counted, solver and search not. The look-ahead is as above.\n"
+        "theta* and a multi-task adapter stand once, where several recipes have the same."
     )
     return _of_methods("Which recipe", found, list(found["recipes"].values()), note, found["against"])
 
