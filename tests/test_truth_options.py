@@ -22,6 +22,7 @@ from benchmarks.truth.setting import DATASETS
         (["ablations", "--only", "no such"], "unknown settings: no such; there are: default"),
         (["study", "--seeds", "1"], "should be greater than or equal to 2"),
         (["--quantization", "int8", "study"], "model.quantization: Input should be 'nf4' or 'none'"),
+        (["recipes", "--of", "1:3:0.001:auto:0"], "lora.rank: Input should be greater than 0"),
         (["recipes", "--of", "1:3:0:auto"], "training.learning_rate: Input should be greater than 0"),
         (["--datasets", "sst2,wic", "recipes", "--of", "1:3:0.001:3"], "groups is 3, but there are only 2 datasets"),
         (["--datasets", "sst2,wic", "affinities"], "a pair of 2 datasets is in only 1 subsets of 2"),

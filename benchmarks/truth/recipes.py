@@ -24,6 +24,10 @@ RECIPES = (
     "0:4:0.001:auto",
     "1:3:0.0005:auto",
     "1:3:0.002:auto",
+    "0.5:3:0.001:auto",
+    "0.25:3:0.001:auto",
+    "1:3:0.001:auto:4",
+    "1:3:0.001:auto:16",
 )
 
 
@@ -58,7 +62,7 @@ class Recipe:
     @property
     def lora(self) -> dict[str, int]:
         """What changes in the config's section: alpha grows with the rank, so that an update is scaled alike."""
-        return {"rank": self.rank, "alpha": 2 * self.rank} if self.rank else {}
+        return {} if self.rank is None else {"rank": self.rank, "alpha": 2 * self.rank}
 
     def total(self) -> int:
         """Epochs of both, rounded up to whole ones."""
@@ -91,7 +95,7 @@ class Recipe:
         return f"rate {self.learning_rate:g}{self._rank()}"
 
     def _rank(self) -> str:
-        return f", rank {self.rank}" if self.rank else ""
+        return "" if self.rank is None else f", rank {self.rank}"
 
 
 def recipes(to: Setting, of: list[Recipe], seeds: int) -> None:
