@@ -81,6 +81,5 @@ def row(found: dict[str, Any]) -> dict[str, Any]:
         "counts": found["counts"],
         "reliability": found["overall"]["reliability"],
         **ours,
-        "first_order": found["linearity"]["mean"],
         "model_flops": found["cost"]["estimating"]["flops"] - found["cost"]["solver"],
     }

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from benchmarks.truth.markdown import Found, grid, heading, interval, mean, percent
 from components.validation.labels import PARTITIONS, PREDICTORS
-from components.validation.verdict import ONE_FIFTH_PERCENT
 
 
 def study(found: Found) -> str:
@@ -151,13 +150,11 @@ def ablations(found: Found) -> str:
     """What each choice does to the estimates."""
     rows = []
     for name, one in found.items():
-        near = next(e for e in one["first_order"] if e["distance"] >= ONE_FIFTH_PERCENT)
         rows.append(
             [name, interval(one["reliability"]), interval(one["pearson"]), interval(one["corrected_pearson"]),
-             interval(one["relative_error"], 100), percent(near["unprojected"]["relative"]),
-             f"{one['model_flops']:.2e}"]
+             interval(one["relative_error"], 100), f"{one['model_flops']:.2e}"]
         )  # fmt: skip
-    head = ["setting", "reliability", "Pearson", "corrected", "relative error, %", "first-order error, %", "FLOPs"]
+    head = ["setting", "reliability", "Pearson", "corrected", "relative error, %", "FLOPs"]
     about = next(iter(found.values()))
     return "\n".join(
         [
@@ -167,8 +164,7 @@ def ablations(found: Found) -> str:
             f"{about['counts']['random']} random subsets, {about['seeds']} fine-tunes each.",
             "All are judged by the default's fine-tunes. With another warm start (look-ahead as long, if not told) or",
             "rank, those began elsewhere: there the error contains the difference between the two starts. FLOPs: warm",
-            "start, look-ahead and extraction, without the solver's. First-order errors are means over each setting's",
-            "own groups and all datasets together: groups differ, and so do their errors.",
+            "start, look-ahead and extraction, without the solver's.",
             "",
             *grid(head, rows),
         ]

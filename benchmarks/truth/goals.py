@@ -4,6 +4,7 @@ from typing import Any
 
 from benchmarks.truth.markdown import Found, grid, interval, mean, percent
 from benchmarks.truth.names import BASELINES, ENSEMBLE, FROM_START, GROUPS
+from benchmarks.truth.one_fifth import one_fifth, together
 from components.config import BoostingConfig
 from components.validation.verdict import ONE_FIFTH_PERCENT
 
@@ -34,22 +35,11 @@ def _first_order(found: Found) -> list[list[str]]:
         errors = [one_fifth(subset) for subset in one["subsets"]]
         squared, plain = (mean([e["unprojected"][key] for e in errors]) for key in ("squared", "relative"))
         told = f"{percent(squared)} % as published (squared), {percent(plain)} % root mean square"
-        told += f", for all datasets together {percent(together(one))} %"
+        told += f", for all datasets together {percent(together(one['subsets']))} %"
         claim = f"first-order error at relative distance {100 * ONE_FIFTH_PERCENT:g} %, {base}"
         published = "< 3 %" if base.startswith("nf4") else "< 1 %"
         rows.append([claim, published, "< 1 %", told, _met(squared < 0.01)])
     return rows
-
-
-def together(found: Found) -> float:
-    """The relative error at 0.2 % along the solution for all datasets together, unprojected."""
-    every = next(subset for subset in found["subsets"] if len(subset["datasets"]) == len(found["datasets"]))
-    return float(one_fifth(every)["unprojected"]["relative"])
-
-
-def one_fifth(subset: Found) -> Found:
-    """The errors at 0.2 % along the solution for a subset."""
-    return next(e for e in subset["errors"] if e["distance"] == ONE_FIFTH_PERCENT)
 
 
 def _agreement(found: Found) -> list[list[str]]:

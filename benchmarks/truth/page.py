@@ -12,9 +12,10 @@ from pathlib import Path
 from benchmarks.marked import replace
 from benchmarks.truth.estimate_tables import ablations, affinities, calibration, sizes, study
 from benchmarks.truth.figures import CAPTIONS, pictures
-from benchmarks.truth.goals import goals, together
+from benchmarks.truth.goals import goals
 from benchmarks.truth.markdown import Found, grid, heading, mean, percent, spread
 from benchmarks.truth.names import COMPARED, ENSEMBLE, FROM_POINT, FULL
+from benchmarks.truth.one_fifth import together
 from benchmarks.truth.setting import HERE, RESULTS
 from components.validation.verdict import ONE_FIFTH_PERCENT
 
@@ -75,7 +76,7 @@ def first_order(found: Found) -> str:
     away = ", ".join(
         f"{base} {percent(mean([s['solution_distance'] for s in one['subsets']]))} %" for base, one in found.items()
     )
-    every = ", ".join(f"{base} {percent(together(one))} %" for base, one in found.items())
+    every = ", ".join(f"{base} {percent(together(one['subsets']))} %" for base, one in found.items())
     return "\n".join(
         [
             *lines,
