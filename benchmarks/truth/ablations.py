@@ -8,8 +8,8 @@ its groups.
 
 from typing import Any
 
-from benchmarks.truth.setting import Setting, about_again, merged, note, refuse_unknown
-from benchmarks.truth.study import measured
+from benchmarks.truth.setting import Setting, merged, note, refuse_unknown
+from benchmarks.truth.study import judged_by, measured
 from components.validation.verdict import ONE_FIFTH_PERCENT
 
 DEFAULT = "default"
@@ -76,10 +76,7 @@ def row(found: dict[str, Any]) -> dict[str, Any]:
     """The numbers of one setting that the table shows, with what has to stand beside them."""
     ours = found["overall"]["predictors"]["surrogate"]
     return {
-        **about_again(found),
-        "seeds": found["seeds"],
-        "counts": found["counts"],
-        "reliability": found["overall"]["reliability"],
+        **judged_by(found),
         **ours,
         "model_flops": found["cost"]["estimating"]["flops"] - found["cost"]["solver"],
     }

@@ -8,8 +8,8 @@ from typing import Any
 
 import typer
 
-from benchmarks.truth.setting import Setting, about_again
-from benchmarks.truth.study import measured
+from benchmarks.truth.setting import Setting
+from benchmarks.truth.study import judged_by, measured
 from components.validation.verdict import ONE_FIFTH_PERCENT
 
 SIZES = (2, 6)
@@ -45,10 +45,7 @@ def row(found: dict[str, Any]) -> dict[str, Any]:
     """The numbers of one size, with what has to stand beside them."""
     predictors = found["overall"]["predictors"]
     return {
-        **about_again(found),
-        "seeds": found["seeds"],
-        "counts": found["counts"],
-        "reliability": found["overall"]["reliability"],
+        **judged_by(found),
         "noise_error": found["overall"]["noise_error"],
         "surrogate": predictors["surrogate"],
         "constant": predictors["constant"],

@@ -33,3 +33,9 @@ def measured(
     for sentence in found["verdict"]:
         note(sentence)
     return {**setting.about(config, summary, seconds), **found}, setting.keys_of(summary)
+
+
+def judged_by(found: dict[str, Any]) -> dict[str, Any]:
+    """What has to stand beside numbers that are taken from what :func:`measured` found: settings and fine-tunes."""
+    fine_tunes = {"seeds": found["seeds"], "counts": found["counts"], "reliability": found["overall"]["reliability"]}
+    return {**setting.about_again(found), **fine_tunes}
