@@ -12,7 +12,7 @@ from benchmarks.truth.setting import Setting
 from benchmarks.truth.study import judged_by, measured
 from components.validation.verdict import ONE_FIFTH_PERCENT
 
-SIZES = (2, 6)
+SIZES = (2,)
 
 
 def sizes(to: Setting, of: Sequence[int], each: int, seeds: int) -> None:
