@@ -106,6 +106,7 @@ def test_recipes_are_told_by_what_sets_them_apart() -> None:
     assert recipe.theta() == replace(recipe, epochs=3, learning_rate=1e-2).theta() == "theta*, 0.5 epochs"
     wide = Recipe.parse("1:3:0.001:auto:16")
     assert wide.own() == "1 + 3 epochs, rate 0.001, rank 16, auto groups: own"
+    assert wide.raw() == "multi-task, raw start, 4 epochs, rate 0.001, rank 16"
     assert wide.theta() == "theta*, 1 epochs, rank 16"
     assert len({Recipe.parse(text).told() for text in RECIPES}) == len(RECIPES)
 
@@ -129,7 +130,7 @@ def test_recipes_share_what_they_have_in_common(to: Setting, monkeypatch: pytest
 
     def plan(_: Path, config: dict[str, Any]) -> Any:
         run.append(config)
-        told = about(config, {"versions": {}, "seed": 0}, 60)
+        told = about(config, {"versions": {}}, 60)
         members = StubbedMembers(config)
         return SimpleNamespace(members=members, groups=[["sst2"], ["wic"]], summary={}, about=lambda: told)
 
@@ -209,7 +210,7 @@ def test_all_sizes_of_subsets_are_asked_for_about_as_many_losses(to: Setting, mo
     error = {"relative_error": {"value": 0.1}}
     overall = {"reliability": None, "noise_error": None, "predictors": {"surrogate": error, "constant": error}}
     to = replace(to, datasets=("sst2", "wic", "cola", "rte", "trec", "subj"))
-    made = about(to.config(), {"versions": {}, "seed": 0}, 60)
+    made = about(to.config(), {"versions": {}}, 60)
     found = {**made, "subset_size": 4, "counts": {"random": 23}, "seeds": 4, "overall": overall}
     to.keep("study", found)
     asked = list[RunConfig]()
@@ -228,11 +229,8 @@ def test_all_sizes_of_subsets_are_asked_for_about_as_many_losses(to: Setting, mo
     told = [(subset_size(6, one.surrogate.subset_size), one.validation.subsets, one.validation.seeds) for one in asked]
     assert told == [(2, 24, 2), (5, 10, 2)]
     rows = to.kept("sizes")
-    with pytest.raises(
-        typer.BadParameter,
-        match=r"^sizes\.json in .* is of other rows and warm_start\.epochs and ",
-    ):
-        to.refuse_to_mix("sizes", replace(to, train=31, warm_start=1).config())
+    with pytest.raises(typer.BadParameter, match=r"^sizes\.json in .* is of other rows and warm_start\.epochs and "):
+        replace(to, train=31, warm_start=1).refuse_to_mix("sizes")
     assert [(size, row["seeds"], row["surrogate"]) for size, row in rows.items()] == [
         ("4", 4, error), ("2", 2, error), ("5", 2, error)
     ]  # fmt: skip

@@ -5,8 +5,7 @@ python -m benchmarks.truth --data DATA --model MODEL study
 Run from the root of the repository. Without options a table is made as it stands in the documentation. Fine-tunes are
 kept by content: stopped, the same command goes on. Numbers go to ``results/`` as JSON, progress to stdout;
 ``first-order``, ``sizes``, ``boosting``, ``sources`` and ``ablations`` add rows to their table, the others make it
-anew.
-``python -m benchmarks.truth.page`` puts them into the documentation.
+anew. ``python -m benchmarks.truth.page`` puts them into the documentation.
 """
 
 from pathlib import Path

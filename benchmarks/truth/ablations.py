@@ -41,7 +41,7 @@ CHANGES: dict[str, dict[str, Any]] = {
 def ablations(to: Setting, only: list[str], subsets: int, seeds: int) -> None:
     """Run the default and the settings named in ``only`` (empty: all).
 
-    The table keeps rows of earlier calls that were judged by as many fine-tunes of as many subsets.
+    The table keeps rows of earlier calls that were judged by the same fine-tunes.
 
     Raises:
         typer.BadParameter: a setting is unknown.
@@ -49,7 +49,7 @@ def ablations(to: Setting, only: list[str], subsets: int, seeds: int) -> None:
     refuse_unknown("settings", only, (DEFAULT, *CHANGES))
     sample = {"subsets": subsets, "pairs": 0, "partitions": 0, "seeds": seeds}
     base = to.config(validation={**sample, "distances": [ONE_FIFTH_PERCENT]})
-    to.refuse_to_mix("ablations", base)
+    to.refuse_to_mix("ablations")
     note(DEFAULT)
     default, truth = measured(to, base)
     rows = {DEFAULT: row(default), **judged_alike(to.kept("ablations"), default)}

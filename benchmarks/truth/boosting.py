@@ -26,7 +26,7 @@ METHODS = ("linear", "trained")
 
 def boosting(to: Setting, seeds: int) -> None:
     """Boost every chosen group once by either method, for every seed of the groups' adapters, and keep the table."""
-    to.refuse_to_mix("boosting", to.config())
+    to.refuse_to_mix("boosting")
     for method in METHODS:
         note(method)
         _by(to, method, seeds)

@@ -21,7 +21,7 @@ def first_order(to: Setting, bases: list[str]) -> None:
     """
     refuse_unknown("bases", bases, BASES)
     configs = {name: to.config(model=BASES[name], validation={"distances": DISTANCES}) for name in bases}
-    to.refuse_to_mix("first_order", to.config())
+    to.refuse_to_mix("first_order")
     for name, config in configs.items():
         note(name)
         summary, seconds = run_until(config, to.root, "linearity")

@@ -130,34 +130,33 @@ class Setting:
             raise typer.BadParameter(f"there is no {table}.json in {self.out}; run `{table}` first")
         return found
 
-    def refuse_other(self, table: str, found: dict[str, Any], config: dict[str, Any]) -> None:
-        """Refuse to put numbers of one model, data and recipe beside those of another.
+    def refuse_other(self, table: str, found: dict[str, Any]) -> None:
+        """Refuse to put numbers of this model, data and recipe beside those of another.
 
         Args:
             found: what an earlier call has written of ``table``, or of one of its rows.
-            config: what is about to run.
 
         Raises:
             typer.BadParameter: they differ.
         """
-        ours = alike(about(config, {"versions": {}, "seed": RunConfig.model_validate(config).seed}, 0))
+        ours = alike(settled(self.config()))
         if other := [name for name, value in alike(found).items() if ours.get(name) != value]:
             raise typer.BadParameter(
                 f"{table}.json in {self.out} is of other {' and '.join(other)}: give those options, or another --out"
             )
 
-    def refuse_to_mix(self, table: str, config: dict[str, Any]) -> None:
+    def refuse_to_mix(self, table: str) -> None:
         """Refuse to add rows to a table whose rows are of another model, data or recipe.
 
         Raises:
             typer.BadParameter: they are.
         """
         for found in list(self.kept(table).values())[:1]:  # the rest was held to it, too
-            self.refuse_other(table, found, config)
+            self.refuse_other(table, found)
 
 
 def alike(found: dict[str, Any]) -> dict[str, Any]:
-    """What is the same for all rows of a table, of what :func:`about` put there, by name."""
+    """What is the same for all rows of a table, of what :func:`settled` tells of one, by name."""
     recipe = {
         f"{section}.{name}": value
         for section in ("training", "warm_start")
@@ -194,19 +193,26 @@ def keys_of(summary: dict[str, Any]) -> dict[str, str]:
 
 def about(config: dict[str, Any], summary: dict[str, Any], seconds: float) -> dict[str, Any]:
     """What must stand beside numbers: date, machine, versions, settings, rows, wall clock. No path, no id."""
-    whole = RunConfig.model_validate(config).model_dump(mode="json")
     return {
         "date": datetime.now(UTC).isoformat(timespec="minutes"),
         "wall_clock_seconds": round(seconds),
         "machine": {"cores": len(os.sched_getaffinity(0)), "processor": platform.machine()},
         "versions": summary["versions"],
+        **settled(config),
+    }
+
+
+def settled(config: dict[str, Any]) -> dict[str, Any]:
+    """What of :func:`about` is known before anything runs."""
+    whole = RunConfig.model_validate(config).model_dump(mode="json")
+    return {
         "settings": {section: whole[section] for section in SECTIONS},
         "model": Path(config["model"]["id"]).name,
         "quantization": config["model"]["quantization"],
         "dtype": config["model"]["dtype"],
         "datasets": [entry["name"] for entry in config["datasets"]],
         "rows": config["datasets"][0]["max_rows"],
-        "seed": summary["seed"],
+        "seed": whole["seed"],
     }
 
 

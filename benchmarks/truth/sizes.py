@@ -27,13 +27,13 @@ def sizes(to: Setting, of: Sequence[int], each: int, seeds: int) -> None:
         typer.BadParameter: `study` has not run, is of another model, data or recipe, or of a size that is asked for.
     """
     study, n = to.needed("study"), len(to.datasets)
+    to.refuse_other("study", study)
+    to.refuse_to_mix("sizes")
     configs = {}
     for size in of:
         sample = {"subsets": round(each * n / size), "pairs": 0, "partitions": 0, "seeds": seeds}
         share = {"subset_size": size / n}
         configs[size] = to.config(surrogate=share, validation={**sample, "distances": [ONE_FIFTH_PERCENT]})
-        to.refuse_other("study", study, configs[size])
-        to.refuse_to_mix("sizes", configs[size])
     if study["subset_size"] in configs:
         raise typer.BadParameter(f"subsets of {study['subset_size']} datasets are in study.json")
     to.add("sizes", str(study["subset_size"]), row(study))

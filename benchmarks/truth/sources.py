@@ -16,7 +16,7 @@ def sources(to: Setting, targets: list[str], seeds: int) -> None:
     """
     refuse_unknown("targets", targets, to.datasets)
     configs = {target: to.config(selection={"target": target, "seeds": seeds}) for target in targets}
-    to.refuse_to_mix("sources", to.config())
+    to.refuse_to_mix("sources")
     for target, config in configs.items():
         summary, seconds = run_until(config, to.root, "confirm")
         show_selection(Console(), summary["selection"])
